@@ -1,0 +1,1 @@
+"""Train a thousand networks as one JAX program."""

@@ -1,0 +1,84 @@
+"""The optimizer: a pair of pure functions, how pairs are chained, and how numbers may vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+Params = PyTree
+Updates = PyTree
+State = PyTree
+Schedule = Callable[[Any], Any]
+"""A function of the step, counted from 0, that gives the value to use at that step."""
+Number = Any
+"""A Python number, a traced scalar or a `Schedule`: what every numeric argument may be."""
+
+
+class Update(Protocol):
+    """`update(grads, state, params=None, *, value=None, value_fn=None, **extra)`."""
+
+    def __call__(
+        self, grads: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
+        """Gives the updates, which `apply_updates` adds to the parameters, and the next state."""
+        ...
+
+
+class Optimizer(NamedTuple):
+    """A gradient transformation as two pure functions.
+
+    Attributes:
+      init: `init(params) -> state`.
+      update: `update(grads, state, params=None, *, value=None, value_fn=None,
+        **extra) -> (updates, state)`. Keyword arguments that an optimizer does
+        not know are ignored, so that one loop can drive them all.
+    """
+
+    init: Callable[[Params], State]
+    update: Update
+
+
+def at_step(number: Number, step: Any) -> Any:
+    """The value of `number` at `step`: a schedule is called, anything else is itself."""
+    return number(step) if callable(number) else number
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """`params + updates`, each leaf in the dtype of the parameter.
+
+    >>> import jax.numpy as jnp
+    >>> apply_updates({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([0.5, -0.5])})["w"].tolist()
+    [1.5, 1.5]
+    """
+    return jax.tree.map(lambda w, u: (w + u).astype(w.dtype), params, updates)
+
+
+def chain(*optimizers: Optimizer) -> Optimizer:
+    """One optimizer that passes the gradients through `optimizers` in order.
+
+    The state is the tuple of their states; each is given the same parameters
+    and keyword arguments.
+    """
+
+    def init(params: Params) -> State:
+        return tuple(optimizer.init(params) for optimizer in optimizers)
+
+    def update(
+        grads: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
+        states: list[State] = []
+        for optimizer, before in zip(optimizers, state, strict=True):
+            grads, after = optimizer.update(grads, before, params, **extra)
+            states.append(after)
+        return grads, tuple(states)
+
+    return Optimizer(init, update)
+
+
+def next_count(count: jax.Array) -> jax.Array:
+    """`count + 1`, staying at the largest int32 instead of wrapping to a negative number."""
+    return jnp.where(count < jnp.iinfo(jnp.int32).max, count + 1, count)
