@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jdl._checks import check_number
+
 Params = PyTree
 Updates = PyTree
 State = PyTree
@@ -42,9 +44,16 @@ class Optimizer(NamedTuple):
     update: Update
 
 
-def at_step(number: Number, step: Any) -> Any:
-    """The value of `number` at `step`: a schedule is called, anything else is itself."""
-    return number(step) if callable(number) else number
+def at_step(number: Number, step: Any) -> jax.Array:
+    """The value of `number` at `step`, in float32 or wider.
+
+    A schedule is called, anything else is itself. A Python number becomes an
+    array here, so that an expression such as `1 - b2` is rounded in the same way
+    whether `b2` was written in the program or is a traced lane of it.
+    """
+    value = jnp.asarray(number(step) if callable(number) else number)
+    exact = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize >= 4
+    return value if exact else value.astype(jnp.float32)
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -71,6 +80,7 @@ def chain(*optimizers: Optimizer) -> Optimizer:
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, State]:
         states: list[State] = []
+        before: State
         for optimizer, before in zip(optimizers, state, strict=True):
             grads, after = optimizer.update(grads, before, params, **extra)
             states.append(after)
@@ -82,3 +92,31 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 def next_count(count: jax.Array) -> jax.Array:
     """`count + 1`, staying at the largest int32 instead of wrapping to a negative number."""
     return jnp.where(count < jnp.iinfo(jnp.int32).max, count + 1, count)
+
+
+def check_learning_rate(learning_rate: Number) -> None:
+    """Raises unless a concrete learning rate is positive."""
+    check_number(
+        "learning_rate",
+        learning_rate,
+        "(0, inf)",
+        fix="To keep some parameters as they are, use `optim.freeze`.",
+    )
+
+
+@jax.custom_jvp
+def root(x: jax.Array) -> jax.Array:
+    """The square root, whose derivative is 0 instead of infinite at 0.
+
+    A weight whose gradient has always been exactly 0 (a dead unit, an unused
+    embedding) has a second moment of 0; differentiating through the update, as a
+    hypergradient does, must not turn that into NaN.
+    """
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals: Any, tangents: Any) -> Any:
+    y = jnp.sqrt(primals[0])
+    slope = jnp.where(y > 0, 0.5 / jnp.where(y > 0, y, 1), 0)
+    return y, slope * tangents[0]

@@ -1,0 +1,120 @@
+"""How a rule written for one leaf moves a whole tree: widened inputs, outputs in their dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from jdl.optim.base import Number, at_step
+
+Mask = PyTree | Callable[[PyTree], PyTree] | None
+"""Which leaves a rule applies to: a tree of booleans (or a prefix of one), a
+function of the parameters that gives it, or `None` for all of them."""
+
+
+def wide(x: Any) -> Array:
+    """`x` in float32 or wider (complex64 or wider where complex), in which rules are computed."""
+    return jnp.asarray(x, jnp.promote_types(jnp.asarray(x).dtype, jnp.float32))
+
+
+def square(x: Array) -> Array:
+    """`|x|**2`, real also where `x` is complex."""
+    return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x**2
+
+
+def moments(params: PyTree, dtype: Any = None) -> PyTree:
+    """Zeros of the parameters' shapes, in `dtype` or else in float32 or wider."""
+    return jax.tree.map(lambda w: jnp.zeros_like(wide(w), dtype=dtype), params)
+
+
+def square_moments(params: PyTree, value: Any = 0.0) -> PyTree:
+    """As `moments`, filled with `value` and real also where a parameter is complex."""
+    return jax.tree.map(lambda w: jnp.full_like(jnp.real(wide(w)), value), params)
+
+
+def copies(params: PyTree) -> PyTree:
+    """The parameters in float32 or wider, in buffers of their own so that both may be donated."""
+    return jax.tree.map(lambda w: jnp.copy(wide(w)), params)
+
+
+def values_at(step: Any, *numbers: Number) -> list[Any]:
+    """The value of each of `numbers` at `step`."""
+    return [at_step(number, step) for number in numbers]
+
+
+def given(params: PyTree | None, name: str) -> PyTree:
+    """The parameters; raises ValueError where the caller passed none and they are needed."""
+    if params is None:
+        raise ValueError(
+            f"{name} needs the parameters: call `update(grads, state, params)`, got params=None."
+        )
+    return params
+
+
+def resolve_mask(mask: Mask, params: PyTree) -> PyTree:
+    """One Python boolean for each leaf of `params`."""
+    chosen: Any = mask(params) if callable(mask) else mask
+    return jax.tree.broadcast(True if chosen is None else chosen, params)
+
+
+def leafwise(
+    rule: Callable[..., tuple[Any, ...]], like: tuple[PyTree, ...], tree: PyTree, *rest: PyTree
+) -> tuple[PyTree, ...]:
+    """Applies `rule` to the leaves of `tree` and the matching parts of `rest`.
+
+    Args:
+      rule: takes one leaf of each tree and returns a tuple, one output for each
+        tree of `like`. Where a tree of `rest` has a tuple in the place of a leaf,
+        the rule is given the tuple.
+      like: each output takes the structure and the dtype of its tree here, so
+        that a state keeps its type whatever numbers went in.
+      tree: the tree whose leaves are visited, usually the gradients.
+      rest: trees of the same structure.
+
+    Returns:
+      As many trees as `like` has.
+    """
+    structure: Any = jax.tree.structure(tree)
+    leaves = jax.tree.leaves(tree)
+    columns = [_flatten_as(structure, other) for other in rest]
+    rows = [rule(*row) for row in zip(leaves, *columns, strict=True)]
+    outputs = zip(*rows, strict=True) if rows else ((),) * len(like)
+    return tuple(
+        jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), structure.unflatten(column), model)
+        for column, model in zip(outputs, like, strict=True)
+    )
+
+
+def _flatten_as(structure: Any, other: PyTree) -> list[Any]:
+    try:
+        return structure.flatten_up_to(other)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            "The gradients, the parameters and the optimizer's state must be trees of one "
+            f"structure, got {structure} and {jax.tree.structure(other)}."
+        ) from error
+
+
+def per_leaf(
+    rule: Callable[..., tuple[Any, ...]], grads: PyTree, params: PyTree | None, *trees: PyTree
+) -> tuple[PyTree, ...]:
+    """Runs `rule(g, w, *moments) -> (update, *moments)` on each leaf, in one pass.
+
+    The rule sees float32 or wider; the update is given the parameter's dtype (the
+    gradient's where `params` is None, and then `w` is None), each new moment the
+    dtype of the one it replaces.
+
+    Returns:
+      The tree of updates and the trees of new moments.
+    """
+    if params is None:
+        return leafwise(
+            lambda g, *row: rule(wide(g), None, *map(wide, row)), (grads, *trees), grads, *trees
+        )
+    return leafwise(
+        lambda g, *row: rule(wide(g), *map(wide, row)), (params, *trees), grads, params, *trees
+    )

@@ -1,0 +1,163 @@
+"""Schedules by formula: functions of the step, counted from 0, whose every number may be traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jdl._checks import check_number
+from jdl.optim.base import Schedule, at_step
+
+Value = Any
+"""A Python number or a traced scalar."""
+
+
+def _real(value: Value) -> Array:
+    """`value`, a step or an argument, in float32 or wider."""
+    return at_step(value, 0)
+
+
+def constant_schedule(value: Value) -> Schedule:
+    """`value` at every step."""
+    return lambda step: _real(value)
+
+
+def polynomial_schedule(
+    init_value: Value,
+    end_value: Value,
+    power: Value,
+    transition_steps: Value,
+    transition_begin: Value = 0,
+) -> Schedule:
+    """From `init_value` to `end_value` as a power of the share of steps left.
+
+        (init_value - end_value) * (1 - s)**power + end_value
+        with s = clip((step - transition_begin) / transition_steps, 0, 1)
+
+    With `transition_steps` 0 the value is `end_value` from `transition_begin` on
+    (in optax it stays at `init_value` for ever).
+    """
+    check_number("transition_steps", transition_steps, "[0, inf)")
+    check_number("transition_begin", transition_begin, "[0, inf)")
+
+    def schedule(step: Any) -> Array:
+        done = share(_real(step) - transition_begin, transition_steps)
+        return (_real(init_value) - end_value) * (1 - done) ** _real(power) + end_value
+
+    return schedule
+
+
+def share(step: Any, steps: Value) -> Array:
+    """`step / steps` held in [0, 1]; 1 from step 0 on where `steps` is 0."""
+    step, steps = _real(step), _real(steps)
+    none = steps <= 0
+    return jnp.where(none, step >= 0, jnp.clip(step / jnp.where(none, 1, steps), 0, 1))
+
+
+def linear_schedule(
+    init_value: Value, end_value: Value, transition_steps: Value, transition_begin: Value = 0
+) -> Schedule:
+    """From `init_value` to `end_value` in equal steps, as in annealing momentum 0.5 to 0.99.
+
+    >>> schedule = linear_schedule(0.5, 0.9, transition_steps=4)
+    >>> [round(float(schedule(step)), 3) for step in (0, 1, 4, 9)]
+    [0.5, 0.6, 0.9, 0.9]
+    """
+    return polynomial_schedule(init_value, end_value, 1, transition_steps, transition_begin)
+
+
+def step_decay(init_value: Value, transition_steps: Value, decay_rate: Value = 0.5) -> Schedule:
+    """Halves (or multiplies by any factor) every `transition_steps` steps.
+
+    init_value * decay_rate**floor(step / transition_steps)
+    """
+    return exponential_decay(init_value, transition_steps, decay_rate, staircase=True)
+
+
+def exponential_decay(
+    init_value: Value,
+    transition_steps: Value,
+    decay_rate: Value,
+    transition_begin: Value = 0,
+    staircase: bool = False,
+    end_value: Value | None = None,
+) -> Schedule:
+    """Multiplies by `decay_rate` every `transition_steps` steps, smoothly or in stairs.
+
+        init_value * decay_rate**p,   p = max(step - transition_begin, 0) / transition_steps
+
+    `p` is rounded down in stairs, and the value goes no further than `end_value`.
+    As optax's, but that a `decay_rate` of 0 is no special case.
+    """
+    check_number("transition_steps", transition_steps, "(0, inf)")
+    check_number("decay_rate", decay_rate, "(0, inf)")
+    check_number("transition_begin", transition_begin, "[0, inf)")
+
+    def schedule(step: Any) -> Array:
+        rate = _real(decay_rate)
+        p = jnp.maximum(_real(step) - transition_begin, 0) / transition_steps
+        value = _real(init_value) * rate ** (jnp.floor(p) if staircase else p)
+        if end_value is None:
+            return value
+        return jnp.where(rate < 1, jnp.maximum(value, end_value), jnp.minimum(value, end_value))
+
+    return schedule
+
+
+def natural_exponential_decay(init_value: Value, decay_rate: Value) -> Schedule:
+    """`init_value * exp(-decay_rate * step)`; 0 is off.
+
+    The form `init_value**(-decay_rate * step)` of some texts is a misprint.
+    """
+    check_number("decay_rate", decay_rate, "[0, inf)")
+    return lambda step: _real(init_value) * jnp.exp(-_real(decay_rate) * step)
+
+
+def inverse_time_decay(init_value: Value, decay_rate: Value) -> Schedule:
+    """The 1/t decay `init_value / (1 + decay_rate * step)`; 0 is off."""
+    check_number("decay_rate", decay_rate, "[0, inf)")
+    return lambda step: _real(init_value) / (1 + _real(decay_rate) * step)
+
+
+def cosine_decay_schedule(
+    init_value: Value, decay_steps: Value, alpha: Value = 0.0, exponent: Value = 1.0
+) -> Schedule:
+    """From `init_value` to `alpha * init_value` along half a cosine.
+
+        init_value * ((1 - alpha) * (0.5 * (1 + cos(pi * s)))**exponent + alpha)
+        with s = min(step / decay_steps, 1)
+
+    As optax's. Loshchilov and Hutter 2017.
+    """
+    check_number("decay_steps", decay_steps, "(0, inf)")
+
+    def schedule(step: Any) -> Array:
+        cosine = 0.5 * (1 + jnp.cos(jnp.pi * share(step, decay_steps)))
+        return _real(init_value) * ((1 - _real(alpha)) * cosine ** _real(exponent) + alpha)
+
+    return schedule
+
+
+def warmup(schedule: Any, warmup_steps: Value, init_value: Value = 0.0) -> Schedule:
+    """A straight line from `init_value` to where `schedule` starts, and then `schedule`.
+
+        init_value + (schedule(0) - init_value) * step / warmup_steps    step < warmup_steps
+        schedule(step - warmup_steps)                                    from there on
+
+    Args:
+      schedule: a schedule, or a number held after the warm-up.
+      warmup_steps: in [0, inf), 0 is off.
+      init_value: the value at step 0; a rate of 0 there wastes the first update,
+        and `peak / (warmup_steps + 1)` does not.
+    """
+    check_number("warmup_steps", warmup_steps, "[0, inf)")
+
+    def warmed(step: Any) -> Array:
+        peak = at_step(schedule, jnp.zeros_like(step))
+        rising = _real(init_value) + (peak - init_value) * share(step, warmup_steps)
+        after = jnp.maximum(step - jnp.asarray(warmup_steps), 0)
+        return jnp.where(step < jnp.asarray(warmup_steps), rising, at_step(schedule, after))
+
+    return warmed
