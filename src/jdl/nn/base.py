@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from jaxtyping import PyTree
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
 
 Params = PyTree
 State = PyTree
 Key = Any
+Number = Any
+"""A Python number or a traced scalar: what every numeric argument of a layer may be."""
 
 
 class Apply(Protocol):
@@ -32,9 +37,102 @@ class Layer(NamedTuple):
       apply: `apply(params, state, x, *, key=None, train=False) -> (y, state)`.
       name: what summaries and diagnostics call it.
       parts: the layers that it is composed of, in order; empty for most.
+      flow: how a composed layer passes its input through its parts: `apply`
+        with the function that calls a part given first (see `composed`), so
+        that a summary or a diagnostic sees what every part was given and gave.
     """
 
     init: Callable[[Key, Any], tuple[Params, State]]
     apply: Apply
     name: str = "layer"
     parts: tuple[Layer, ...] = ()
+    flow: Callable[..., tuple[Any, State]] | None = None
+
+
+class Masked(NamedTuple):
+    """A batch of sequences of unequal lengths, padded to one length.
+
+    Attributes:
+      values: tokens `(batch, time)` or features `(batch, time, features)`.
+      mask: `(batch, time)`, true where a step is real. Sequences begin at step
+        0, so that a row is some trues followed by falses.
+    """
+
+    values: Any
+    mask: Bool[Array, "batch time"]
+
+
+def call(
+    index: int, layer: Layer, params: Params, state: State, x: Any, *, key: Key | None, train: bool
+) -> tuple[Any, State]:
+    """Applies part `index` of a composed layer; what `flow` is given when nobody looks on."""
+    with jax.named_scope(layer.name):
+        return layer.apply(params, state, x, key=key, train=train)
+
+
+def composed(
+    init: Callable[[Key, Any], tuple[Params, State]],
+    flow: Callable[..., tuple[Any, State]],
+    name: str,
+    parts: tuple[Layer, ...],
+) -> Layer:
+    """A layer made of `parts`, whose one description of the way through them is `flow`.
+
+    Args:
+      init: as in `Layer`.
+      flow: `flow(call, params, state, x, *, key, train) -> (y, state)`, which
+        applies part `i` by `call(i, parts[i], its_params, its_state, its_x,
+        key=its_key, train=train)` and by nothing else.
+      name: the layer's name.
+      parts: the layers it is composed of.
+    """
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        return flow(call, params, state, x, key=key, train=train)
+
+    return Layer(init, apply, name, parts, flow)
+
+
+def output_shape(layer: Layer, params: Params, state: State, x: Any) -> Any:
+    """The `jax.ShapeDtypeStruct` of the layer's output in evaluation; nothing is computed."""
+    return jax.eval_shape(lambda p, s, v: layer.apply(p, s, v)[0], params, state, x)
+
+
+def part_key(key: Key | None, index: int) -> Key | None:
+    """The key of part `index`: its position folded in; None stays None."""
+    return None if key is None else jax.random.fold_in(key, index)
+
+
+def parameter_dtype(x: Any) -> Any:
+    """The dtype of the parameters of a layer that reads `x`: float32, or wider where `x` is."""
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return jax.dtypes.canonicalize_dtype(float)
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def over_features(vector: Array, x: Array) -> Array:
+    """`vector`, one number per feature, with axes of length 1 added in front to the rank of `x`."""
+    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
+def check_size(name: str, value: Any) -> int:
+    """`value` as an int, if it is a positive integer; else an error that names it.
+
+    >>> check_size("features", 0)
+    Traceback (most recent call last):
+    ...
+    ValueError: `features` must be an integer of at least 1, got features=0.
+    """
+    message = f"`{name}` must be an integer of at least 1, got {name}={value!r}."
+    if isinstance(value, jax.Array | bool):
+        raise TypeError(message + " It sets a shape, so it cannot be traced.")
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(message) from None
+    if size < 1:
+        raise ValueError(message)
+    return size

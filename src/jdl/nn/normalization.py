@@ -1,0 +1,115 @@
+"""Normalisation: batch norm with explicit running statistics, layer, group and RMS norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jdl import _checks
+from jdl.nn.base import Key, Layer, Number, Params, State, over_features, parameter_dtype
+
+
+def batch_norm(
+    *,
+    momentum: Number = 0.1,
+    eps: Number = 1e-5,
+    unbiased: bool = True,
+    use_scale: bool = True,
+    use_bias: bool = True,
+    axis_name: Any = None,
+) -> Layer:
+    """Normalises each feature over the batch: `y = scale * (x - mean)/sqrt(var + eps) + bias`.
+
+    In training, `mean` and the biased `var` are those of the batch (over all
+    axes but the last), and the running statistics in the state move:
+
+        running = (1 - momentum) * running + momentum * batch
+
+    In evaluation they are the running ones, and the state stays. Stand it after
+    a dense or convolutional layer and before the nonlinearity. Scale is the
+    learned standard deviation (not variance), bias the learned mean.
+
+    Args:
+      momentum: the weight of the newest batch, in [0, 1], as in torch (elsewhere
+        it is the weight of the past); 0 freezes the running statistics.
+      eps: added to the variance, in [0, inf).
+      unbiased: whether the running variance averages the unbiased variance,
+        `n/(n-1)` times the one that normalises, as in torch.
+      use_scale: whether the layer has a scale.
+      use_bias: whether it has a bias.
+      axis_name: a mapped axis (or several) of devices over which the batch is
+        split: statistics are then those of the whole batch. None: of this batch
+        alone, whatever else is mapped, so that trials under vmap do not mix.
+
+    Returns:
+      A layer with parameters `{"scale", "bias"}` and state `{"mean", "var"}`,
+      starting at 0 and 1. Statistics are computed and kept in float32 or wider.
+
+    Raises:
+      ValueError: a number is outside its range; in training, a feature has a
+        single value, whose variance says nothing.
+
+    Ioffe, Szegedy 2015, "Batch normalization".
+    """
+    _checks.check_number("momentum", momentum, "[0, 1]")
+    _checks.check_number("eps", eps, "[0, inf)")
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        shape, dtype = x.shape[-1:], parameter_dtype(x)
+        state = {"mean": jnp.zeros(shape, dtype), "var": jnp.ones(shape, dtype)}
+        return _scale_and_bias(shape, dtype, use_scale, use_bias), state
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        wide = x.astype(parameter_dtype(x))
+        if not train:
+            mean, var = state["mean"], state["var"]
+        else:
+            axes = tuple(range(x.ndim - 1))
+            size = x.size // x.shape[-1]
+            if axis_name is not None:
+                size *= jax.lax.axis_size(axis_name)
+            if size < 2:
+                raise ValueError(
+                    "batch_norm needs more than one value per feature in training, "
+                    f"got x of shape {x.shape}."
+                )
+            mean = _synchronised(jnp.mean(wide, axes), axis_name)
+            centred = wide - over_features(mean, wide)
+            var = _synchronised(jnp.mean(jnp.square(centred), axes), axis_name)
+            spread = var * (size / (size - 1)) if unbiased else var
+            state = {
+                "mean": _towards(state["mean"], mean, momentum),
+                "var": _towards(state["var"], spread, momentum),
+            }
+        return _normalise(wide, mean, var, eps, params).astype(x.dtype), state
+
+    return Layer(init, apply, "batch_norm")
+
+
+def _scale_and_bias(shape: Any, dtype: Any, use_scale: bool, use_bias: bool) -> Params:
+    params = {}
+    if use_scale:
+        params["scale"] = jnp.ones(shape, dtype)
+    if use_bias:
+        params["bias"] = jnp.zeros(shape, dtype)
+    return params
+
+
+def _synchronised(statistic: Any, axis_name: Any) -> Any:
+    return statistic if axis_name is None else jax.lax.pmean(statistic, axis_name)
+
+
+def _towards(old: Any, new: Any, weight: Number) -> Any:
+    return ((1 - weight) * old + weight * new).astype(old.dtype)
+
+
+def _normalise(x: Any, mean: Any, var: Any, eps: Number, params: Params) -> Any:
+    factor = jax.lax.rsqrt(var + eps)
+    if "scale" in params:
+        factor = factor * params["scale"]
+    y = (x - over_features(mean, x)) * over_features(factor, x)
+    return y + over_features(params["bias"], x) if "bias" in params else y
