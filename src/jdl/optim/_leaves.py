@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from jdl.optim.base import Number, at_step
 
-Mask = PyTree | Callable[[PyTree], PyTree] | None
+Mask = Any
 """Which leaves a rule applies to: a tree of booleans (or a prefix of one), a
 function of the parameters that gives it, or `None` for all of them."""
 
@@ -26,6 +26,11 @@ def square(x: Array) -> Array:
     return jnp.real(x) ** 2 + jnp.imag(x) ** 2 if jnp.iscomplexobj(x) else x**2
 
 
+def over(x: Array, y: Array) -> Array:
+    """`x / y`, and 0 where `y` is 0: a rule with eps off must not turn 0 / 0 into NaN."""
+    return jnp.where(y > 0, x / jnp.where(y > 0, y, 1), 0)
+
+
 def moments(params: PyTree, dtype: Any = None) -> PyTree:
     """Zeros of the parameters' shapes, in `dtype` or else in float32 or wider."""
     return jax.tree.map(lambda w: jnp.zeros_like(wide(w), dtype=dtype), params)
@@ -33,7 +38,8 @@ def moments(params: PyTree, dtype: Any = None) -> PyTree:
 
 def square_moments(params: PyTree, value: Any = 0.0) -> PyTree:
     """As `moments`, filled with `value` and real also where a parameter is complex."""
-    return jax.tree.map(lambda w: jnp.full_like(jnp.real(wide(w)), value), params)
+    start = at_step(value, 0)
+    return jax.tree.map(lambda w: jnp.full_like(jnp.real(wide(w)), start), params)
 
 
 def copies(params: PyTree) -> PyTree:
@@ -44,6 +50,11 @@ def copies(params: PyTree) -> PyTree:
 def values_at(step: Any, *numbers: Number) -> list[Any]:
     """The value of each of `numbers` at `step`."""
     return [at_step(number, step) for number in numbers]
+
+
+def widest(params: PyTree) -> Any:
+    """The dtype of a number kept for the whole tree: float32, or the widest leaf's if wider."""
+    return jnp.result_type(jnp.float32, *(jnp.real(wide(w)).dtype for w in jax.tree.leaves(params)))
 
 
 def given(params: PyTree | None, name: str) -> PyTree:

@@ -105,9 +105,10 @@ def adamw(
         grads: Updates, state: AdamState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdamState]:
         t = next_count(state.step)
-        numbers = (learning_rate, b1, b2, eps, eps_root, weight_decay or 0.0)
-        lr, beta1, beta2, outside, under, wd = (at_step(x, state.step) for x in numbers)
+        numbers = (learning_rate, b1, b2, eps, eps_root)
+        lr, beta1, beta2, outside, under = (at_step(x, state.step) for x in numbers)
         if weight_decay is not None:
+            wd = at_step(weight_decay, state.step)
             params = select(mask, given(params, "adamw"))
         correction1 = 1 - beta1**t if bias_correction else 1
         correction2 = 1 - beta2**t if bias_correction else 1

@@ -1,0 +1,167 @@
+"""What every optimizer keeps to, over the rows of the table."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdl import optim
+from optim.table import ROWS
+
+STEPS = 4
+SHAPES = ({"kernel": (3, 2)}, {"bias": (2,), "gain": ()})
+
+
+def trees(seed, count, dtype=np.float32):
+    """`count` trees of normal numbers, stacked along the first axis."""
+    rng = np.random.default_rng(seed)
+    draw = lambda shape: rng.normal(size=(count, *shape)).astype(dtype)  # noqa: E731
+    return jax.tree.map(
+        draw, SHAPES, is_leaf=lambda x: isinstance(x, tuple) and x[:1] != SHAPES[:1]
+    )
+
+
+PARAMS = jax.tree.map(lambda x: x[0], trees(0, 1))
+GRADS = trees(1, STEPS)
+
+
+def grads_at(i):
+    return jax.tree.map(lambda g: jnp.asarray(g[i]), GRADS)
+
+
+def loss(params):
+    return sum(jnp.sum(jnp.abs(w - 0.3) ** 2) for w in jax.tree.leaves(params))
+
+
+def step(optimizer, params, state, grads):
+    updates, state = optimizer.update(
+        grads, state, params, value=jnp.float32(0.8), value_fn=loss, no_such_keyword=1
+    )
+    return optim.apply_updates(params, updates), state
+
+
+def scanned(row, numbers, params=PARAMS, grads=GRADS):
+    """The parameters after each step, as one compiled loop."""
+    optimizer = row.make(**numbers, **row.fixed)
+
+    def body(carry, g):
+        carry = step(optimizer, *carry, g)
+        return carry, carry[0]
+
+    params = jax.tree.map(jnp.asarray, params)
+    return jax.lax.scan(body, (params, optimizer.init(params)), grads)[1]
+
+
+def eager(row, numbers):
+    """The same, step by step without compiling, as a list of trees."""
+    optimizer = row.make(**numbers, **row.fixed)
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    state = optimizer.init(params)
+    trajectory = []
+    for i in range(STEPS):
+        params, state = step(optimizer, params, state, grads_at(i))
+        trajectory.append(params)
+    return trajectory
+
+
+def middle(row):
+    return {name: values[1] for name, values in row.numbers.items()}
+
+
+def flat(tree):
+    """All leaves side by side: [..., n]."""
+    lead = np.ndim(jax.tree.leaves(tree)[-1])
+    return np.concatenate(
+        [np.reshape(x, (*np.shape(x)[:lead], -1)) for x in jax.tree.leaves(tree)], axis=-1
+    )
+
+
+every_row = pytest.mark.parametrize(
+    "row", ROWS, ids=[f"{r.make.__name__} {r.label}".strip() for r in ROWS]
+)
+
+
+@every_row
+def test_each_lane_of_each_number_equals_the_run_with_a_python_number(row):
+    base = middle(row)
+    lanes = [base]
+    for name, (first, _, third) in row.numbers.items():
+        lanes += [base | {name: first}, base | {name: third}]
+    stacked = {name: jnp.array([lane[name] for lane in lanes]) for name in base}
+    vmapped = flat(jax.jit(jax.vmap(functools.partial(scanned, row)))(stacked))
+    assert np.all(np.isfinite(vmapped))
+    for i, lane in enumerate(lanes):
+        alone = np.stack([flat(tree) for tree in eager(row, lane)])
+        np.testing.assert_allclose(vmapped[i], alone, rtol=2e-5, atol=2e-6, err_msg=str(lane))
+    for i, name in enumerate(row.numbers):
+        first, second, third = vmapped[1 + 2 * i], vmapped[0], vmapped[2 + 2 * i]
+        for a, b in ((first, second), (second, third), (first, third)):
+            assert np.max(np.abs(a - b)) > 1e-4, f"{name} makes no difference"
+
+
+@every_row
+def test_each_number_may_be_a_schedule(row):
+    base = middle(row)
+    constant = {name: (lambda step, value=value: value) for name, value in base.items()}
+    expected, scheduled = (eager(row, numbers)[-1] for numbers in (base, constant))
+    np.testing.assert_array_equal(flat(scheduled), flat(expected))
+
+
+@every_row
+def test_compiles_once_for_two_values_and_two_steps(row):
+    traces = []
+
+    @functools.partial(jax.jit, donate_argnums=(1, 2))
+    def one(numbers, params, state, grads):
+        traces.append(1)
+        return step(row.make(**numbers, **row.fixed), params, state, grads)
+
+    params = jax.tree.map(jnp.array, PARAMS)
+    state = row.make(**middle(row), **row.fixed).init(params)
+    for i in range(3):
+        numbers = {name: values[i] for name, values in row.numbers.items()}
+        params, state = one(numbers, params, state, grads_at(i))
+    assert len(traces) == 1
+
+
+@every_row
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_keeps_tree_and_dtype_and_float32_moments(row, dtype):
+    optimizer = row.make(**middle(row), **row.fixed)
+    params = jax.tree.map(lambda x: jnp.asarray(x, dtype), PARAMS)
+    state = jax.eval_shape(optimizer.init, params)
+    updates, after = jax.eval_shape(
+        lambda g, s, p: optimizer.update(g, s, p, value=loss(p), value_fn=loss),
+        params,
+        state,
+        params,
+    )
+    kind = lambda x: (x.shape, x.dtype, x.weak_type)  # noqa: E731
+    assert jax.tree.map(kind, updates) == jax.tree.map(kind, jax.eval_shape(lambda: params))
+    assert jax.tree.structure(state) == jax.tree.structure(after)
+    assert jax.tree.map(kind, state) == jax.tree.map(kind, after)
+    for leaf in jax.tree.leaves(state):
+        assert not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if row.elementwise],
+    ids=[f"{r.make.__name__} {r.label}".strip() for r in ROWS if r.elementwise],
+)
+def test_complex_parameters_turn_with_their_phase(row):
+    phase = np.exp(0.7j).astype(np.complex64)
+    turned = [jax.tree.map(lambda x: x * phase, tree) for tree in (PARAMS, GRADS)]
+    real = flat(scanned(row, middle(row)))
+    turned = flat(scanned(row, middle(row), *turned))
+    assert turned.dtype == np.complex64
+    np.testing.assert_allclose(turned / phase, real, rtol=2e-4, atol=2e-5)
+
+
+def test_says_what_a_tree_of_another_structure_was():
+    optimizer = optim.adam(0.1)
+    state = optimizer.init({"w": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"one structure, got PyTreeDef\(\[\*\]\) and .*'w'"):
+        optimizer.update([jnp.ones(2)], state)
