@@ -1,5 +1,7 @@
 """Models composed of `jdl.nn`."""
 
 from jdl.models.mlp import mlp, sigmoid_neuron
+from jdl.models.sequence import lstm_classifier, transformer
+from jdl.models.vit import vit
 
-__all__ = ["mlp", "sigmoid_neuron"]
+__all__ = ["lstm_classifier", "mlp", "sigmoid_neuron", "transformer", "vit"]

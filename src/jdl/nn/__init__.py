@@ -15,16 +15,30 @@ from jdl.nn.activation import (
     softplus,
     tanh,
 )
+from jdl.nn.attention import learned_positions, multi_head_attention, sinusoidal_positions
 from jdl.nn.base import Apply, Layer, Masked, composed
 from jdl.nn.compose import as_layer, chain, concatenate, flatten, parallel, per_step, residual
-from jdl.nn.dropout import dropout
-from jdl.nn.linear import dense
-from jdl.nn.normalization import batch_norm
+from jdl.nn.dropout import dropout, monte_carlo_prediction
+from jdl.nn.linear import dense, embedding, maxout, prelu
+from jdl.nn.normalization import (
+    batch_norm,
+    group_norm,
+    layer_norm,
+    recompute_batch_stats,
+    rms_norm,
+)
+from jdl.nn.precision import Policy, with_policy
+from jdl.nn.recurrent import first_step, gru, last_step, lstm, mean_step, rnn
+from jdl.nn.summary import Call, Row, Summary, flops, record, summary
 
 __all__ = [
     "Apply",
+    "Call",
     "Layer",
     "Masked",
+    "Policy",
+    "Row",
+    "Summary",
     "as_layer",
     "batch_norm",
     "chain",
@@ -33,20 +47,41 @@ __all__ = [
     "dense",
     "dropout",
     "elu",
+    "embedding",
+    "first_step",
     "flatten",
+    "flops",
     "gelu",
+    "group_norm",
+    "gru",
     "identity",
     "initializer",
+    "last_step",
+    "layer_norm",
     "leaky_relu",
+    "learned_positions",
     "log_softmax",
+    "lstm",
+    "maxout",
+    "mean_step",
+    "monte_carlo_prediction",
+    "multi_head_attention",
     "parallel",
     "per_step",
+    "prelu",
+    "recompute_batch_stats",
+    "record",
     "relu",
     "residual",
+    "rms_norm",
+    "rnn",
     "selu",
     "sigmoid",
     "silu",
+    "sinusoidal_positions",
     "softmax",
     "softplus",
+    "summary",
     "tanh",
+    "with_policy",
 ]

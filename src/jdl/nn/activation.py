@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jdl import _checks
-from jdl.nn.base import Number
+from jdl.nn.base import Number, in_float32
 
 
 def identity(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
@@ -38,7 +38,7 @@ def leaky_relu(x: Float[Array, "*shape"], slope: Number = 0.01) -> Float[Array, 
       slope: in (-inf, inf); 0 is ReLU, 1 the identity.
     """
     _checks.check_number("slope", slope, "(-inf, inf)")
-    return jnp.where(x > 0, x, (slope * x).astype(x.dtype))
+    return jnp.where(x > 0, x, (in_float32(slope, x) * x).astype(x.dtype))
 
 
 def elu(x: Float[Array, "*shape"], alpha: Number = 1.0) -> Float[Array, "*shape"]:
@@ -53,7 +53,7 @@ def elu(x: Float[Array, "*shape"], alpha: Number = 1.0) -> Float[Array, "*shape"
     _checks.check_number("alpha", alpha, "[0, inf)")
     # The exponential of a large positive x, unused, would still make its gradient NaN.
     negative = jnp.where(x > 0, 0, x)
-    return jnp.where(x > 0, x, (alpha * jnp.expm1(negative)).astype(x.dtype))
+    return jnp.where(x > 0, x, (in_float32(alpha, x) * jnp.expm1(negative)).astype(x.dtype))
 
 
 def selu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

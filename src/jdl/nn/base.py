@@ -113,6 +113,14 @@ def parameter_dtype(x: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def in_float32(number: Number, x: Array) -> Array:
+    """`number` as an array in float32 or, where `x` is wider, the dtype of `x`.
+
+    A Python number and a traced one then meet `x` in the same precision.
+    """
+    return jnp.asarray(number, jnp.promote_types(x.dtype, jnp.float32))
+
+
 def over_features(vector: Array, x: Array) -> Array:
     """`vector`, one number per feature, with axes of length 1 added in front to the rank of `x`."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)

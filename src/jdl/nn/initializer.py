@@ -195,6 +195,21 @@ def orthogonal(gain: Number = 1.0) -> Initializer:
     return init
 
 
+def blocks(init: Initializer, count: int) -> Initializer:
+    """Draws `count` blocks of columns apart, each as `init` draws a kernel of its own shape.
+
+    For several kernels kept side by side, as the gates of an LSTM are, whose
+    scale must be that of one of them. The last axis must be divisible by `count`.
+    """
+
+    def side_by_side(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        one = (*shape[:-1], shape[-1] // count)
+        keys = jax.random.split(key, count)
+        return jnp.concatenate([init(k, one, dtype) for k in keys], axis=-1)
+
+    return side_by_side
+
+
 def _wide(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 

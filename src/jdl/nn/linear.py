@@ -7,10 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jdl import _checks
 from jdl.nn import initializer
 from jdl.nn.base import (
     Key,
     Layer,
+    Masked,
+    Number,
     Params,
     State,
     check_size,
@@ -64,3 +67,105 @@ def dense(
         return y, state
 
     return Layer(init, apply, "dense")
+
+
+def embedding(
+    size: int,
+    features: int,
+    *,
+    embedding_init: initializer.Initializer = initializer.normal(1.0),  # noqa: B008
+) -> Layer:
+    """`y = table[x]`: a learned row of features per token.
+
+    Args:
+      size: the number of tokens.
+      features: the length of a row.
+      embedding_init: of the table `(size, features)`; N(0, 1) as in torch.
+
+    Returns:
+      A layer from integers `(batch, ...)` to `(batch, ..., features)`, or from
+      `Masked` to `Masked`, with parameters `{"embedding"}`. A token outside
+      [0, size) gives NaN.
+    """
+    size, features = check_size("size", size), check_size("features", features)
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        dtype = parameter_dtype(jax.ShapeDtypeStruct((), jnp.int32))
+        return {"embedding": embedding_init(key, (size, features), dtype)}, {}
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        tokens = x.values if isinstance(x, Masked) else x
+        if not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise TypeError(f"embedding needs integer tokens, got {tokens.dtype}.")
+        # A negative index would count from the end.
+        tokens = jnp.where(tokens < 0, size, tokens)
+        y = jnp.take(params["embedding"], tokens, axis=0, mode="fill")
+        return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
+
+    return Layer(init, apply, "embedding")
+
+
+def maxout(
+    features: int,
+    pieces: int = 2,
+    *,
+    kernel_init: initializer.Initializer = initializer.lecun_normal,
+    bias_init: initializer.Initializer = initializer.zeros,
+) -> Layer:
+    """`y = max over k of (x @ kernel_k + bias_k)`: a learned convex activation.
+
+    Args:
+      features: the size of the output's last axis.
+      pieces: the number of linear maps `k`.
+      kernel_init: of each map's kernel `(in, features)`.
+      bias_init: of each map's bias.
+
+    Returns:
+      A layer with parameters `{"kernel", "bias"}`, the maps side by side:
+      `(in, pieces * features)`.
+
+    Goodfellow, Warde-Farley, Mirza, Courville, Bengio 2013, "Maxout networks".
+    """
+    features, pieces = check_size("features", features), check_size("pieces", pieces)
+    maps = dense(
+        features * pieces,
+        kernel_init=initializer.blocks(kernel_init, pieces),
+        bias_init=initializer.blocks(bias_init, pieces),
+    )
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        y, state = maps.apply(params, state, x)
+        return y.reshape(*y.shape[:-1], pieces, features).max(-2), state
+
+    return Layer(maps.init, apply, "maxout")
+
+
+def prelu(slope: Number = 0.25, *, shared: bool = True) -> Layer:
+    """`x` where positive, else `slope * x` with a learned slope.
+
+    Args:
+      slope: where it starts, in (-inf, inf).
+      shared: one slope for all features, or one each.
+
+    Returns:
+      A layer with parameters `{"slope"}`, of shape `()` or `(features,)`.
+
+    He, Zhang, Ren, Sun 2015, "Delving deep into rectifiers". Do not decay its weight.
+    """
+    _checks.check_number("slope", slope, "(-inf, inf)")
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        shape = () if shared else x.shape[-1:]
+        return {"slope": jnp.full(shape, slope, parameter_dtype(x))}, {}
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        learned = params["slope"] if shared else over_features(params["slope"], x)
+        return jnp.where(x > 0, x, (learned * x).astype(x.dtype)), state
+
+    return Layer(init, apply, "prelu")

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jdl import _checks
-from jdl.nn.base import Key, Layer, Number, Params, State, over_features, parameter_dtype
+from jdl.nn.base import (
+    Key,
+    Layer,
+    Number,
+    Params,
+    State,
+    check_size,
+    over_features,
+    parameter_dtype,
+    part_key,
+)
 
 
 def batch_norm(
@@ -88,6 +99,182 @@ def batch_norm(
         return _normalise(wide, mean, var, eps, params).astype(x.dtype), state
 
     return Layer(init, apply, "batch_norm")
+
+
+def layer_norm(*, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = True) -> Layer:
+    """`y = scale * (x - mean)/sqrt(var + eps) + bias` over the features of each position.
+
+    Args:
+      eps: added to the biased variance, in [0, inf).
+      use_scale: whether the layer has a scale.
+      use_bias: whether it has a bias.
+
+    Returns:
+      A layer with parameters `{"scale", "bias"}`; the same in training and evaluation.
+
+    Ba, Kiros, Hinton 2016.
+    """
+    _checks.check_number("eps", eps, "[0, inf)")
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        return _scale_and_bias(x.shape[-1:], parameter_dtype(x), use_scale, use_bias), {}
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        wide = x.astype(parameter_dtype(x))
+        y = _standardised(wide, (-1,), eps)
+        return _scaled(y, params).astype(x.dtype), state
+
+    return Layer(init, apply, "layer_norm")
+
+
+def group_norm(
+    groups: int, *, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = True
+) -> Layer:
+    """As layer norm, over each group of features and all positions of an example together.
+
+    Args:
+      groups: how many equal runs the features are cut into; 1 normalises an
+        example whole, as many as there are features each on its own (instance norm).
+      eps: added to the biased variance, in [0, inf).
+      use_scale: whether the layer has a scale, one per feature.
+      use_bias: whether it has a bias, one per feature.
+
+    Returns:
+      A layer with parameters `{"scale", "bias"}`; the same in training and evaluation.
+
+    Raises:
+      ValueError: at init, the features cannot be cut into `groups`.
+
+    Wu, He 2018.
+    """
+    groups = check_size("groups", groups)
+    _checks.check_number("eps", eps, "[0, inf)")
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        if x.shape[-1] % groups:
+            raise ValueError(
+                f"`groups` must divide the number of features {x.shape[-1]}, got groups={groups}."
+            )
+        return _scale_and_bias(x.shape[-1:], parameter_dtype(x), use_scale, use_bias), {}
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        wide = x.astype(parameter_dtype(x))
+        cut = wide.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
+        y = _standardised(cut, (*range(1, x.ndim - 1), -1), eps).reshape(x.shape)
+        return _scaled(y, params).astype(x.dtype), state
+
+    return Layer(init, apply, "group_norm")
+
+
+def rms_norm(*, eps: Number = 1e-6, use_scale: bool = True) -> Layer:
+    """`y = scale * x / sqrt(mean(x**2) + eps)` over the features of each position.
+
+    Args:
+      eps: in [0, inf). torch's default is the machine epsilon of the dtype.
+      use_scale: whether the layer has a scale.
+
+    Returns:
+      A layer with parameters `{"scale"}`; the same in training and evaluation.
+
+    Zhang, Sennrich 2019.
+    """
+    _checks.check_number("eps", eps, "[0, inf)")
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        return _scale_and_bias(x.shape[-1:], parameter_dtype(x), use_scale, False), {}
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        wide = x.astype(parameter_dtype(x))
+        y = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + eps)
+        return _scaled(y, params).astype(x.dtype), state
+
+    return Layer(init, apply, "rms_norm")
+
+
+def recompute_batch_stats(
+    layer: Layer,
+    params: Params,
+    state: State,
+    batches: Iterable[Any],
+    *,
+    key: Key | None = None,
+) -> State:
+    """`state` with every batch norm's running statistics replaced by plain averages over `batches`.
+
+    For parameters that were averaged after training, whose statistics no step
+    of the training has seen. The mean and (unbiased) variance of each batch are
+    averaged, weighted by the batch's size, as torch's `update_bn` does for
+    equal batches. Other entries of the state stay as they are.
+
+    Args:
+      layer: the model.
+      params: its parameters, as averaged.
+      state: its state.
+      batches: inputs `x`, batch axis first; the training data once is right.
+      key: needed if the model has dropout, which stays on as in training.
+
+    Raises:
+      ValueError: `batches` is empty.
+
+    Izmailov, Podoprikhin, Garipov, Vetrov, Wilson 2018, section 3.2.
+    """
+    total: State = None
+    count = 0
+
+    @jax.jit
+    def of_batch(params: Params, state: State, x: Any, key: Key | None) -> State:
+        def after(before: State) -> State:
+            return layer.apply(params, before, x, key=key, train=True)[1]
+
+        # A running statistic moves to (1 - momentum) * old + momentum * batch. From old = 0
+        # that is momentum * batch, and its derivative in old is 1 - momentum.
+        empty = _over_batch_norms(jnp.zeros_like, state)
+        direction = _over_batch_norms(jnp.ones_like, jax.tree.map(_no_tangent, state))
+        weighted, past = jax.jvp(after, (empty,), (direction,))
+        return _over_batch_norms(lambda w, p: w / (1 - p), weighted, past)
+
+    for index, x in enumerate(batches):
+        size = jax.tree.leaves(x)[0].shape[0]
+        statistics = of_batch(params, state, x, part_key(key, index))
+        scaled = _over_batch_norms(lambda new, size=size: size * new, statistics)
+        total = scaled if total is None else _over_batch_norms(lambda a, b: a + b, total, scaled)
+        count += size
+    if not count:
+        raise ValueError("`batches` must hold at least one batch, got none.")
+    return _over_batch_norms(lambda old, summed: (summed / count).astype(old.dtype), state, total)
+
+
+def _is_running(state: Any) -> bool:
+    return isinstance(state, dict) and set(state) == {"mean", "var"}
+
+
+def _over_batch_norms(function: Callable[..., Any], state: State, *others: State) -> State:
+    def node(first: Any, *rest: Any) -> Any:
+        return jax.tree.map(function, first, *rest) if _is_running(first) else first
+
+    return jax.tree.map(node, state, *others, is_leaf=_is_running)
+
+
+def _no_tangent(leaf: Any) -> Any:
+    inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return jnp.zeros(leaf.shape, leaf.dtype if inexact else jax.dtypes.float0)
+
+
+def _standardised(x: Any, axes: tuple[int, ...], eps: Number) -> Any:
+    centred = x - jnp.mean(x, axes, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + eps)
+
+
+def _scaled(y: Any, params: Params) -> Any:
+    if "scale" in params:
+        y = y * over_features(params["scale"], y)
+    return y + over_features(params["bias"], y) if "bias" in params else y
 
 
 def _scale_and_bias(shape: Any, dtype: Any, use_scale: bool, use_bias: bool) -> Params:

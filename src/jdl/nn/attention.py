@@ -1,0 +1,170 @@
+"""Multi-head self-attention, and the embeddings that tell it where a step stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jdl import _checks
+from jdl.nn import initializer
+from jdl.nn.base import Key, Layer, Masked, Number, Params, State, check_size, parameter_dtype
+from jdl.nn.linear import dense
+
+
+def multi_head_attention(
+    heads: int,
+    *,
+    features: int | None = None,
+    causal: bool = False,
+    rotary_base: Number | None = None,
+    use_bias: bool = True,
+    kernel_init: initializer.Initializer = initializer.lecun_normal,
+    out_init: initializer.Initializer | None = None,
+    bias_init: initializer.Initializer = initializer.zeros,
+) -> Layer:
+    """Self-attention: `concat over heads of softmax(q @ k.T / sqrt(size)) @ v`, then a dense layer.
+
+    Args:
+      heads: how many; each has `size = features / heads`.
+      features: the width of queries, keys and values together; None is the input's.
+      causal: whether a step sees only itself and those before.
+      rotary_base: the base of rotary positions (10000 in the paper), in (1, inf);
+        None leaves them out.
+      use_bias: whether the dense layers have biases.
+      kernel_init: of the kernels of queries, keys and values, `(in, features)` each.
+      out_init: of the last kernel, `(features, in)`; None is `kernel_init`.
+      bias_init: of the biases.
+
+    Returns:
+      A layer from `(batch, time, in)` to the same shape. Of `Masked` sequences
+      no step sees padding; the outputs at padding are without meaning.
+      Parameters: `{"qkv", "out"}`, queries, keys and values side by side.
+
+    Raises:
+      ValueError: at init, `heads` does not divide `features`.
+
+    Vaswani et al. 2017, section 3.2.
+    """
+    heads = check_size("heads", heads)
+    if rotary_base is not None:
+        _checks.check_number("rotary_base", rotary_base, "(1, inf)")
+
+    def layers(width: int) -> tuple[Layer, Layer]:
+        inner = width if features is None else check_size("features", features)
+        if inner % heads:
+            raise ValueError(
+                f"`heads` must divide the number of features {inner}, got heads={heads}."
+            )
+        qkv = dense(
+            3 * inner,
+            kernel_init=initializer.blocks(kernel_init, 3),
+            bias_init=initializer.blocks(bias_init, 3),
+            use_bias=use_bias,
+        )
+        out = dense(
+            width, kernel_init=out_init or kernel_init, bias_init=bias_init, use_bias=use_bias
+        )
+        return qkv, out
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        values = x.values if isinstance(x, Masked) else x
+        qkv, out = layers(values.shape[-1])
+        qkv_key, out_key = jax.random.split(key)
+        qkv_params: Any = qkv.init(qkv_key, values)[0]
+        inner = qkv_params["kernel"].shape[1] // 3
+        between = jax.ShapeDtypeStruct((*values.shape[:-1], inner), values.dtype)
+        return {"qkv": qkv_params, "out": out.init(out_key, between)[0]}, {}
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        values = x.values if isinstance(x, Masked) else x
+        qkv, out = layers(values.shape[-1])
+        batch, time = values.shape[:2]
+        projected, _ = qkv.apply(params["qkv"], {}, values)
+        q, k, v = jnp.split(projected.reshape(batch, time, 3 * heads, -1), 3, axis=2)
+        if rotary_base is not None:
+            q, k = _rotated(q, rotary_base), _rotated(k, rotary_base)
+        mask = x.mask[:, None, None, :] if isinstance(x, Masked) else None
+        y = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
+        y, _ = out.apply(params["out"], {}, y.reshape(batch, time, -1))
+        return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
+
+    return Layer(init, apply, "multi_head_attention")
+
+
+def learned_positions(
+    length: int,
+    *,
+    embedding_init: initializer.Initializer = initializer.normal(0.02),  # noqa: B008
+) -> Layer:
+    """`y_t = x_t + table_t`: a learned vector per position, added.
+
+    Args:
+      length: the longest sequence.
+      embedding_init: of the table `(length, features)`.
+
+    Returns:
+      A layer on `(batch, time, features)` or `Masked`, with parameters `{"embedding"}`.
+
+    Raises:
+      ValueError: a sequence is longer than `length`.
+    """
+    length = check_size("length", length)
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        values = x.values if isinstance(x, Masked) else x
+        shape = (length, values.shape[-1])
+        return {"embedding": embedding_init(key, shape, parameter_dtype(values))}, {}
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        values = x.values if isinstance(x, Masked) else x
+        time = values.shape[1]
+        if time > length:
+            raise ValueError(f"learned_positions({length}) was given sequences of {time} steps.")
+        y = values + params["embedding"][None, :time].astype(values.dtype)
+        return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
+
+    return Layer(init, apply, "learned_positions")
+
+
+def sinusoidal_positions(x: Any) -> Any:
+    """`x` plus fixed waves: `sin(t / 10000**(2i/features))` at feature `2i`, cosine at `2i+1`.
+
+    Args:
+      x: `(batch, time, features)`, or `Masked`; an even number of features.
+
+    Vaswani et al. 2017, section 3.5; `t` and `i` count from 0.
+    """
+    if isinstance(x, Masked):
+        return Masked(sinusoidal_positions(x.values), x.mask)
+    _, time, features = x.shape
+    if features % 2:
+        raise ValueError(f"sinusoidal_positions needs an even number of features, got {features}.")
+    angles = _angles(time, features // 2, 10000.0, parameter_dtype(x))
+    waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(1, time, features)
+    return x + waves.astype(x.dtype)
+
+
+def _angles(time: int, pairs: int, base: Number, dtype: Any) -> Float[Array, "time pairs"]:
+    exponent = jnp.arange(pairs, dtype=dtype) / pairs
+    frequency = jnp.exp(-exponent * jnp.log(jnp.asarray(base, dtype)))
+    return jnp.arange(time, dtype=dtype)[:, None] * frequency[None, :]
+
+
+def _rotated(
+    x: Float[Array, "batch time heads size"], base: Number
+) -> Float[Array, "batch time heads size"]:
+    """Each pair `(x[i], x[i + size/2])` turned by the angle of its position (Su et al. 2021)."""
+    if x.shape[-1] % 2:
+        raise ValueError(f"Rotary positions need an even size per head, got {x.shape[-1]}.")
+    wide = x.astype(parameter_dtype(x))
+    angles = _angles(x.shape[1], x.shape[-1] // 2, base, wide.dtype)[None, :, None, :]
+    a, b = jnp.split(wide, 2, axis=-1)
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
