@@ -25,6 +25,7 @@ class Row(NamedTuple):
       label: tells rows of one constructor apart.
       elementwise: whether it also takes complex parameters, and then turning
         parameters and gradients by a phase turns the updates by it.
+      steps: how many steps it takes until every number matters.
     """
 
     make: Callable[..., Optimizer]
@@ -32,6 +33,7 @@ class Row(NamedTuple):
     fixed: Mapping[str, Any] = {}
     label: str = ""
     elementwise: bool = True
+    steps: int = 4
 
 
 RATE = {"learning_rate": (0.02, 0.1, 0.5)}
@@ -79,6 +81,31 @@ ADAMS = [
     Row(optim.adamw, {**ADAM, **DECAY}),
     Row(optim.adamw, {**ADAM, **DECAY}, {"decay": "independent"}, "independent"),
     Row(optim.adamw, {**ADAM, **DECAY}, {"decay": "coupled"}, "coupled"),
+    Row(optim.nadam, ADAM),
+    Row(optim.nadamw, {**ADAM, **DECAY}),
+    Row(optim.amsgrad, ADAM),
+    Row(optim.amsgrad, ADAM, {"correct_maximum": True}, "correct maximum"),
+    Row(optim.adamax, {**RATE, **BETAS, "eps": (1e-3, 0.1, 0.7)}),
+    Row(optim.adamaxw, {**RATE, **BETAS, "eps": (1e-3, 0.1, 0.7), **DECAY}),
+    Row(
+        optim.radam,
+        {**ADAM, "b2": (0.8, 0.9, 0.99), "threshold": (float("inf"), 5.0, 4.1)},
+        steps=6,
+    ),
+    Row(optim.radam, {**ADAM, "b2": (0.8, 0.9, 0.99)}, {"nesterov": True}, "nesterov", steps=6),
+    Row(optim.adabelief, {**ADAM, "b1": (0.3, 0.6, 0.9)}),
+    Row(optim.adabelief, {**ADAM, "b1": (0.3, 0.6, 0.9)}, {"nesterov": True}, "nesterov"),
+    Row(
+        optim.yogi,
+        {**RATE, **BETAS, **EPS, "b2": (0.5, 0.7, 0.9)}
+        | {"initial_accumulator_value": (0.0, 0.01, 0.5)},
+        elementwise=False,  # its first moment starts at a real number
+    ),
+    Row(
+        optim.adan,
+        {**ADAM, "b2": (0.3, 0.6, 0.9), "b3": (0.2, 0.7, 0.95), **DECAY}
+        | {"extrapolation": (0.0, 0.3, 0.9)},
+    ),
 ]
 
 TRANSFORMS = [

@@ -10,7 +10,7 @@ import pytest
 from jdl import optim
 from optim.table import ROWS
 
-STEPS = 4
+STEPS = 6
 SHAPES = ({"kernel": (3, 2)}, {"bias": (2,), "gain": ()})
 
 
@@ -51,7 +51,9 @@ def scanned(row, numbers, params=PARAMS, grads=GRADS):
         return carry, carry[0]
 
     params = jax.tree.map(jnp.asarray, params)
-    return jax.lax.scan(body, (params, optimizer.init(params)), grads)[1]
+    return jax.lax.scan(
+        body, (params, optimizer.init(params)), jax.tree.map(lambda g: g[: row.steps], grads)
+    )[1]
 
 
 def eager(row, numbers):
@@ -60,7 +62,7 @@ def eager(row, numbers):
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = optimizer.init(params)
     trajectory = []
-    for i in range(STEPS):
+    for i in range(row.steps):
         params, state = step(optimizer, params, state, grads_at(i))
         trajectory.append(params)
     return trajectory

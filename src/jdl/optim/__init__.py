@@ -1,6 +1,8 @@
 """Optimizers, transforms of gradients and schedules, as pure functions of traced numbers."""
 
-from jdl.optim.adam import AdamState, adam, adamw
+from jdl.optim.adam import AdamState, adam, adamw, nadam, nadamw
+from jdl.optim.adam_max import AmsgradState, adamax, adamaxw, amsgrad
+from jdl.optim.adam_variants import AdanState, adabelief, adan, radam, yogi
 from jdl.optim.adaptive import (
     AdadeltaState,
     AdagradState,
@@ -47,8 +49,19 @@ __all__ = [  # noqa: RUF022 - a table of contents, grouped by what a reader look
     "rmsprop",
     # Adam and its relatives.
     "AdamState",
+    "AdanState",
+    "AmsgradState",
+    "adabelief",
     "adam",
+    "adamax",
+    "adamaxw",
     "adamw",
+    "adan",
+    "amsgrad",
+    "nadam",
+    "nadamw",
+    "radam",
+    "yogi",
     # Transforms.
     "add_decayed_weights",
     "clip_by_global_norm",

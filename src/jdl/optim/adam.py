@@ -164,3 +164,51 @@ def adam(
         nesterov=nesterov,
         bias_correction=bias_correction,
     )
+
+
+def nadamw(
+    learning_rate: Number,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: Any = None,
+    weight_decay: Number | None = 1e-4,
+    mask: Any = None,
+    *,
+    nesterov: bool = True,
+) -> Optimizer:
+    """NAdam with decoupled weight decay: `adamw(..., nesterov=True)`.
+
+    As optax's `nadamw`. torch's `NAdam` warms the momentum up by Dozat's schedule
+    and corrects by the product of its values, which no argument here does.
+
+    Returns:
+      An `Optimizer` whose state is two numbers per parameter.
+    """
+    return adamw(
+        learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay, mask, nesterov=nesterov
+    )
+
+
+def nadam(
+    learning_rate: Number,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = True,
+) -> Optimizer:
+    """Adam whose first moment looks ahead: `adam(..., nesterov=True)`.
+
+    As optax's `nadam`; for torch's see `nadamw`. Dozat 2016, algorithm 2 without
+    its factor `b2` on the second moment, which other implementations omit too.
+
+    Returns:
+      An `Optimizer` whose state is two numbers per parameter.
+    """
+    return nadamw(
+        learning_rate, b1, b2, eps, eps_root, mu_dtype, weight_decay=None, nesterov=nesterov
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jdl._checks import check_choice
-from jdl.optim.adam import adam, adamw
+from jdl.optim.adam import adam, adamw, nadam, nadamw
+from jdl.optim.adam_max import adamax, adamaxw, amsgrad
+from jdl.optim.adam_variants import adabelief, adan, radam, yogi
 from jdl.optim.adaptive import adadelta, adagrad, rmsprop
 from jdl.optim.base import Optimizer
 from jdl.optim.descent import momentum, nesterov, sgd
@@ -19,6 +21,15 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "rmsprop": rmsprop,
     "adam": adam,
     "adamw": adamw,
+    "nadam": nadam,
+    "nadamw": nadamw,
+    "amsgrad": amsgrad,
+    "adamax": adamax,
+    "adamaxw": adamaxw,
+    "radam": radam,
+    "adabelief": adabelief,
+    "yogi": yogi,
+    "adan": adan,
 }
 
 
