@@ -1,0 +1,141 @@
+"""The planner: how many lanes run side by side, on which devices, and why."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jdl import tree
+from jdl.engine.program import Shapes, Workload
+
+
+class Plan(NamedTuple):
+    """How a group of trials is laid out.
+
+    Attributes:
+      lanes: lanes on each device, run under `vmap`.
+      unroll: training steps per iteration of the compiled loop.
+      lane_bytes: the estimate of what one lane touches in a step.
+      reason: why, in words.
+    """
+
+    lanes: int
+    unroll: int
+    lane_bytes: int
+    reason: str
+
+
+def use_all_cores() -> None:
+    """Gives JAX one CPU device per core, if its backend has not started yet.
+
+    Without effect where the number was set by the user, or JAX is already
+    running: then the devices stay as they are.
+    """
+    if jax.config.jax_num_cpu_devices == -1:  # type: ignore[attr-defined]
+        try:
+            jax.config.update("jax_num_cpu_devices", _usable_cores())
+        except RuntimeError:
+            pass
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def lane_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
+    """A mesh of one axis, "lanes", over the local devices.
+
+    Args:
+      devices: how many of them, or which; None for all.
+
+    Raises:
+      ValueError: there are fewer than asked for.
+    """
+    local = jax.local_devices()
+    if devices is None:
+        chosen = local
+    elif isinstance(devices, int):
+        if not 1 <= devices <= len(local):
+            raise ValueError(
+                f"`devices` must be from 1 to {len(local)}, the local devices, got {devices}. On a "
+                "CPU, jax.config.update('jax_num_cpu_devices', n) before JAX starts makes n."
+            )
+        chosen = local[:devices]
+    else:
+        chosen = list(devices)
+    return Mesh(np.array(chosen), ("lanes",))
+
+
+def cache_bytes() -> int:
+    """The size of a core's second-level cache, 1 MiB where it cannot be read."""
+    try:
+        text = pathlib.Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.rstrip("K")) * 1024
+    except (OSError, ValueError):
+        return 2**20
+
+
+def lane_bytes(work: Workload, shapes: Shapes) -> int:
+    """What one lane touches in a step: state, gradients and a batch with its activations."""
+    state = tree.nbytes(shapes.lane.state)
+    batch = tree.nbytes(work.batch_like())
+    return state + state // 2 + 4 * batch
+
+
+def make_plan(
+    work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: int | None = None
+) -> Plan:
+    """Chooses the width for `trials` trials of `work`.
+
+    On a CPU as many lanes as keep the state in a core's cache: past that, more
+    lanes are slower. On an accelerator as many as half its memory holds.
+
+    Args:
+      work: what the trials run.
+      shapes: of one lane.
+      trials: how many there are to run.
+      mesh: the devices.
+      lanes: the width on each device, if the user gives it.
+
+    Raises:
+      ValueError: `lanes` is below 1, or not even one lane fits the device.
+    """
+    each = lane_bytes(work, shapes)
+    device = mesh.devices.flat[0]
+    unroll = 2 if each <= 2**20 else 1
+    if lanes is not None:
+        if lanes < 1:
+            raise ValueError(f"`lanes` must be at least 1, got lanes={lanes}.")
+        return Plan(lanes, unroll, each, f"{lanes} lanes a device, as given")
+    if device.platform == "cpu":
+        cache = cache_bytes()
+        most = min(32, max(4, cache // each))
+        why = f"{_bytes(each)} a lane, {_bytes(cache)} of cache a core"
+    else:
+        stats = device.memory_stats() or {}
+        memory = stats.get("bytes_limit", 16 * 2**30) // 2 - tree.nbytes(work.data)
+        most = min(4096, memory // each)
+        why = f"{_bytes(each)} a lane, {_bytes(max(0, memory))} of memory for lanes"
+        if most < 1:
+            raise ValueError(f"Not even one lane fits {device.device_kind}: {why}.")
+    # As many rounds as the widest lanes need, then no wider than fills each round.
+    rounds = math.ceil(trials / (most * mesh.size))
+    width = max(1, math.ceil(trials / (rounds * mesh.size)))
+    return Plan(width, unroll, each, f"{width} lanes on each of {mesh.size} devices: {why}")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

@@ -1,0 +1,369 @@
+"""The lane program: one compiled segment that refills, trains and evaluates a row of lanes.
+
+A group of trials that differ only in numbers shares one such program. Every
+lane holds one trial; a lane whose trial has ended takes the next one at the
+start of a segment, in the same executable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
+
+from jdl import tree
+from jdl.data.batches import batch_indices, take
+from jdl.engine.trial import Batch, Metrics, State, Trial, bound, evaluate_split, trial_keys
+
+Numbers = dict[str, Any]
+
+
+class Lanes(NamedTuple):
+    """What lives on the devices between segments; every leaf has a leading lane axis."""
+
+    state: State  # the trial's own state, at its last finite step
+    step: Int[Array, " lanes"]  # steps taken
+    diverged: Int[Array, " lanes"]  # the step that failed, -1 while none has
+    first_loss: Array  # loss at step 0, which growth is measured against
+
+
+class Assignment(NamedTuple):
+    """What the host decides before a segment."""
+
+    numbers: Numbers  # the traced hyperparameters of each lane's trial
+    stream: UInt32[Any, " lanes"]  # numbers the trial's random stream
+    fresh: Bool[Any, " lanes"]  # the lane starts its trial in this segment
+    finishing: Bool[Any, " lanes"]  # the lane ends its trial with this segment
+
+
+class Workload(NamedTuple):
+    """What a group of trials runs: the static side of a lane program."""
+
+    make: Callable[[Numbers], Trial]
+    train: Batch
+    valid: Batch | None
+    test: Batch | None
+    batch_size: int
+    report_every: int  # steps
+    reports: int  # in a whole trial
+    eval_batch_size: int
+    diverged_above: float  # in multiples of the first loss
+
+    @property
+    def steps(self) -> int:
+        """The steps of a whole trial."""
+        return self.report_every * self.reports
+
+    @property
+    def data(self) -> dict[str, Batch]:
+        """The splits that are there, by name."""
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
+
+    def batch_like(self) -> Batch:
+        """The shapes and dtypes of a training batch."""
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((self.batch_size, *a.shape[1:]), a.dtype), self.train
+        )
+
+    def trial(self, numbers: Numbers) -> Trial:
+        """The trial of the given numbers, bound to the shape of a batch."""
+        return bound(self.make(numbers), self.batch_like())
+
+
+class Shapes(NamedTuple):
+    """Shapes and dtypes of one lane, found by tracing alone."""
+
+    lane: Lanes
+    reports: Metrics
+    final: Metrics
+
+
+def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
+    """Traces one lane with `numbers` and checks that the trial keeps its contract.
+
+    Raises:
+      TypeError: `step` gives back a state of another structure, shape or dtype
+        than `init`, or `step` or `evaluate` gives metrics that are no dict of
+        scalars.
+    """
+    lane = jax.eval_shape(lambda n: _start(work, n, 0, 0), numbers)
+
+    after, metrics = jax.eval_shape(
+        lambda n, state, batch: work.trial(n).step(state, batch, trial_keys(0, 0).trial),
+        numbers,
+        lane.state,
+        work.batch_like(),
+    )
+    _check_same_state(lane.state, after)
+    _check_metrics("step", metrics)
+    for split in work.data.values():
+        metrics = jax.eval_shape(
+            lambda n, state, batch: work.trial(n).evaluate(state, batch), numbers, lane.state, split
+        )
+        _check_metrics("evaluate", metrics)
+    reports, final = jax.eval_shape(
+        lambda data, n, lane: (_report(work, data, n, 0, lane, 0)[1], _final(work, data, n, lane)),
+        work.data,
+        numbers,
+        lane,
+    )
+    return Shapes(lane, reports, final)
+
+
+def _check_same_state(before: State, after: State) -> None:
+    shapes = [
+        {path: (leaf.shape, str(leaf.dtype)) for path, leaf in tree.named_leaves(t).items()}
+        for t in (before, after)
+    ]
+    if jax.tree.structure(before) != jax.tree.structure(after) or shapes[0] != shapes[1]:
+        changed = sorted(
+            path for path in {*shapes[0], *shapes[1]} if shapes[0].get(path) != shapes[1].get(path)
+        )
+        lines = [f"  {p}: {shapes[0].get(p)} at init, {shapes[1].get(p)} after" for p in changed]
+        raise TypeError(
+            "Trial.step must give back a state of the same structure, shapes and dtypes as "
+            "Trial.init makes, but they differ in\n" + ("\n".join(lines) or f"{before}\n{after}")
+        )
+
+
+def _check_metrics(where: str, metrics: Any) -> None:
+    scalars = isinstance(metrics, dict) and all(
+        getattr(m, "shape", None) == () for m in metrics.values()
+    )
+    if not scalars or not metrics:
+        raise TypeError(
+            f"Trial.{where} must give metrics as a dict of at least one scalar, got "
+            f"{jax.tree.map(lambda m: getattr(m, 'shape', m), metrics)}."
+        )
+
+
+def _start(work: Workload, numbers: Numbers, root: Any, stream: Any) -> Lanes:
+    """A lane at step 0 of the trial of `numbers`."""
+    state = work.trial(numbers).init(trial_keys(root, stream).init)
+    return Lanes(state, jnp.int32(0), jnp.int32(-1), jnp.float32(jnp.nan))
+
+
+def _report(
+    work: Workload,
+    data: dict[str, Batch],
+    numbers: Numbers,
+    root: Any,
+    lane: Lanes,
+    stream: Any,
+    unroll: int = 1,
+) -> tuple[Lanes, Metrics]:
+    """Trains one lane for `report_every` steps and evaluates it: its metrics by name."""
+    trial = work.trial(numbers)
+    keys = trial_keys(root, stream)
+    steps = lane.step + jnp.arange(work.report_every, dtype=jnp.int32)
+    examples = jax.tree.leaves(work.train)[0].shape[0]
+    # Indices and keys of all steps at once: inside the scan each would be a
+    # kernel of its own, which costs a small model a third of its step.
+    indices = batch_indices(keys.data, lane.step, work.report_every, work.batch_size, examples)
+    step_keys = jax.vmap(lambda step: jax.random.fold_in(keys.trial, step))(steps)
+
+    def step(lane: Lanes, xs: tuple[Array, Array]) -> tuple[Lanes, Metrics]:
+        index, key = xs
+        batch = take(data["train"], index)
+        state, metrics = trial.step(lane.state, batch, key)
+        metrics = {name: jnp.asarray(m, jnp.float32) for name, m in metrics.items()}
+        finite = jnp.stack([jnp.isfinite(m) for m in metrics.values()]).all()
+        first = lane.first_loss
+        if "loss" in metrics:
+            loss = metrics["loss"]
+            first = jnp.where(lane.step == 0, loss, first)
+            finite &= loss <= work.diverged_above * jnp.maximum(jnp.abs(first), 1.0)
+        ok = finite & (lane.diverged < 0)
+        lane = Lanes(
+            # A select, fused into the update: the last finite state stays.
+            state=tree.where(ok, state, lane.state),
+            step=jnp.where(ok, lane.step + 1, lane.step),
+            diverged=jnp.where(ok | (lane.diverged >= 0), lane.diverged, lane.step),
+            first_loss=first,
+        )
+        return lane, jax.tree.map(lambda m: jnp.where(ok, m, jnp.nan), metrics)
+
+    lane, metrics = jax.lax.scan(step, lane, (indices, step_keys), unroll=unroll)
+    reports = {f"train_{name}": jnp.mean(m) for name, m in metrics.items()}
+    if "valid" in data:
+        means = evaluate_split(trial, lane.state, data["valid"], work.eval_batch_size)
+        failed = lane.diverged >= 0
+        reports |= {f"valid_{n}": jnp.where(failed, jnp.nan, m) for n, m in means.items()}
+    return lane, reports
+
+
+def _final(work: Workload, data: dict[str, Batch], numbers: Numbers, lane: Lanes) -> Metrics:
+    """The test metrics of one lane, NaN if its trial diverged."""
+    if "test" not in data:
+        return {}
+    means = evaluate_split(work.trial(numbers), lane.state, data["test"], work.eval_batch_size)
+    return {f"test_{n}": jnp.where(lane.diverged >= 0, jnp.nan, m) for n, m in means.items()}
+
+
+class Outcome(NamedTuple):
+    """What the host sees of a segment, packed into three arrays: each costs a transfer."""
+
+    reports: Float[Array, "lanes reports metrics"]  # names sorted; the first `count` are filled
+    final: Float[Array, "lanes metrics"]  # names sorted; NaN unless a lane was finishing
+    progress: Int[Array, "lanes 2"]  # step, and the step that failed or -1
+
+
+class LaneProgram(NamedTuple):
+    """A compiled segment and what is needed to call it."""
+
+    run: Callable[..., tuple[Lanes, Outcome]]  # (lanes, assignment, root, count, data)
+    shapes: Shapes
+    width: int  # lanes, over all devices
+    sharding: NamedSharding  # of whatever has a lane axis
+    replicated: NamedSharding
+    compile_seconds: float
+    memory: Any  # the compiler's own account, or None
+
+    def empty(self) -> Lanes:
+        """Lanes that hold nothing yet."""
+        return self.place(
+            jax.tree.map(
+                lambda a: np.zeros((self.width, *a.shape), a.dtype), _raw_shapes(self.shapes.lane)
+            )
+        )
+
+    def place(self, lanes: Any) -> Any:
+        """Puts host arrays with a lane axis onto the devices."""
+        return jax.device_put(lanes, self.sharding)
+
+
+def _pack(metrics: Metrics, lanes: int) -> Array:
+    columns = [metrics[name].astype(jnp.float32) for name in sorted(metrics)]
+    return jnp.stack(columns, axis=1) if columns else jnp.zeros((lanes, 0))
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw(lane: PyTree) -> PyTree:
+    """`lane` with typed keys as their raw words, so that the host can hold and store it."""
+    return jax.tree.map(lambda a: jax.random.key_data(a) if _is_key(a) else a, lane)
+
+
+def _typed(lane: PyTree, like: PyTree) -> PyTree:
+    """The inverse of `_raw`."""
+
+    def leaf(a: Array, b: Any) -> Array:
+        if not _is_key(b):
+            return a
+        return jax.random.wrap_key_data(a, impl=jax.random.key_impl(b))
+
+    return jax.tree.map(leaf, lane, like)
+
+
+def _raw_shapes(lane: PyTree) -> PyTree:
+    return jax.eval_shape(_raw, lane)
+
+
+def compile_lanes(
+    work: Workload, numbers: Numbers, mesh: Mesh, lanes_per_device: int, unroll: int
+) -> LaneProgram:
+    """Compiles the segment of `work` for `lanes_per_device` lanes on each device of `mesh`.
+
+    Args:
+      work: what the trials of the group run.
+      numbers: an example of the numbers of one lane; only dtypes matter.
+      mesh: one axis, called "lanes".
+      lanes_per_device: lanes that one device runs under `vmap`.
+      unroll: training steps per iteration of the compiled loop.
+    """
+    shapes = trace_shapes(work, numbers)
+
+    def segment(
+        lanes: Lanes, assign: Assignment, root: Any, count: Any, data: dict[str, Batch]
+    ) -> tuple[Lanes, Outcome]:
+        lanes = _typed(lanes, shapes.lane)
+
+        def refill(lanes: Lanes) -> Lanes:
+            def one(old: Lanes, numbers: Numbers, stream: Any, fresh: Any) -> Lanes:
+                return tree.where(fresh, _start(work, numbers, root, stream), old)
+
+            return jax.vmap(one)(lanes, assign.numbers, assign.stream, assign.fresh)
+
+        lanes = jax.lax.cond(jnp.any(assign.fresh), refill, lambda lanes: lanes, lanes)
+
+        def one_report(lane: Lanes, numbers: Numbers, stream: Any) -> tuple[Lanes, Metrics]:
+            return _report(work, data, numbers, root, lane, stream, unroll)
+
+        def body(index: Any, carry: tuple[Lanes, Array]) -> tuple[Lanes, Array]:
+            lanes, reports = carry
+            lanes, new = jax.vmap(one_report)(lanes, assign.numbers, assign.stream)
+            return lanes, reports.at[:, index].set(_pack(new, lanes_per_device))
+
+        reports = jnp.full((lanes_per_device, work.reports, len(shapes.reports)), jnp.nan)
+        # The number of reports is an argument: the host lengthens segments
+        # that are over too soon without another compilation.
+        lanes, reports = jax.lax.fori_loop(0, count, body, (lanes, reports))
+
+        def evaluate_test() -> Array:
+            final = jax.vmap(lambda n, lane: _final(work, data, n, lane))(assign.numbers, lanes)
+            return _pack(final, lanes_per_device)
+
+        final = jax.lax.cond(
+            jnp.any(assign.finishing),
+            evaluate_test,
+            lambda: jnp.full((lanes_per_device, len(shapes.final)), jnp.nan),
+        )
+        progress = jnp.stack([lanes.step, lanes.diverged], axis=1)
+        return _raw(lanes), Outcome(reports, final, progress)
+
+    by_lane, everywhere = P("lanes"), P()
+    sharding, replicated = NamedSharding(mesh, by_lane), NamedSharding(mesh, everywhere)
+    width = lanes_per_device * mesh.size
+    mapped = jax.shard_map(
+        segment,
+        mesh=mesh,
+        in_specs=(by_lane, by_lane, everywhere, everywhere, everywhere),
+        out_specs=by_lane,
+        check_vma=False,
+    )
+
+    def like(shape: Any, of: NamedSharding, lead: tuple[int, ...] = ()) -> Any:
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((*lead, *a.shape), a.dtype, sharding=of), shape
+        )
+
+    lane_flag = jax.ShapeDtypeStruct((width,), np.bool_, sharding=sharding)
+    start = time.perf_counter()
+    compiled = (
+        jax.jit(mapped, donate_argnums=0)
+        .lower(
+            like(_raw_shapes(shapes.lane), sharding, (width,)),
+            Assignment(
+                numbers={
+                    name: jax.ShapeDtypeStruct((width,), np.asarray(n).dtype, sharding=sharding)
+                    for name, n in numbers.items()
+                },
+                stream=jax.ShapeDtypeStruct((width,), np.uint32, sharding=sharding),
+                fresh=lane_flag,
+                finishing=lane_flag,
+            ),
+            jax.ShapeDtypeStruct((), np.uint32, sharding=replicated),
+            jax.ShapeDtypeStruct((), np.int32, sharding=replicated),
+            like(work.data, replicated),
+        )
+        .compile()
+    )
+    return LaneProgram(
+        run=compiled,
+        shapes=shapes,
+        width=width,
+        sharding=sharding,
+        replicated=replicated,
+        compile_seconds=time.perf_counter() - start,
+        memory=compiled.memory_analysis(),
+    )

@@ -1,0 +1,94 @@
+"""Progress of a run on one line: live on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import NamedTuple, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+LINES = 10  # plain lines of a whole run, at most one every two seconds
+
+
+class Status(NamedTuple):
+    """What a run has done so far."""
+
+    trials: int
+    done: int
+    running: int
+    diverged: int
+    stopped: int
+    fraction: float  # of all steps
+    best: str  # as in "valid_accuracy 0.972"
+
+
+class Progress:
+    """Shows a run's `Status` while it changes."""
+
+    def __init__(self, shown: bool = True, file: TextIO | None = None):
+        self._console = Console(file=file or sys.stderr)
+        self._start = time.monotonic()
+        self._shown = shown
+        self._next = (0.1, 2.0)  # fraction and seconds of the next plain line
+        self._live: Live | None = None
+        if shown and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+            self._live.start()
+
+    def say(self, text: str) -> None:
+        """Prints a line of its own."""
+        if self._shown:
+            self._console.print(text, highlight=False)
+
+    def update(self, status: Status) -> None:
+        """Shows the line, or on no terminal prints it when it is due."""
+        if not self._shown:
+            return
+        seconds = time.monotonic() - self._start
+        if self._live is not None:
+            self._live.update(Text(_line(status, seconds), no_wrap=True, overflow="ellipsis"))
+        elif status.fraction >= self._next[0] and seconds >= self._next[1]:
+            self._console.print(_line(status, seconds), highlight=False, soft_wrap=True)
+            self._next = status.fraction + 1 / LINES, seconds + 2.0
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+
+
+def _line(status: Status, seconds: float) -> str:
+    bar = int(20 * status.fraction)
+    ended = status.done + status.diverged + status.stopped
+    parts = [
+        f"{'━' * bar}{'╌' * (20 - bar)} {ended}/{status.trials} trials",
+        f"{status.running} running",
+    ]
+    if status.diverged:
+        parts.append(f"{status.diverged} diverged")
+    if status.stopped:
+        parts.append(f"{status.stopped} stopped")
+    if status.best:
+        parts.append(f"best {status.best}")
+    if seconds > 0 and ended:
+        parts.append(f"{ended / seconds:.1f} trials/s")
+    if status.fraction > 0:
+        parts.append(f"{_duration(seconds / status.fraction - seconds)} left")
+    return " · ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> _duration(7.2), _duration(75), _duration(7500)
+    ('7s', '1m15s', '2h05m')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"

@@ -1,0 +1,300 @@
+"""The results of a sweep: one row per trial, curves as arrays, the best trial and its state."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import PyTree
+from rich.console import Console
+from rich.table import Table
+
+from jdl.engine import checkpoint, store
+
+
+class TrialResult(NamedTuple):
+    """One trial.
+
+    Attributes:
+      trial: its number, from 0.
+      config: its hyperparameters by name.
+      status: pending, running, done, diverged or stopped.
+      steps: finite training steps that it took.
+      metrics: the last value of each report, and the test metrics if it was done.
+      state: the trial's final state if it is one of those kept, else None.
+    """
+
+    trial: int
+    config: dict[str, Any]
+    status: str
+    steps: int
+    metrics: dict[str, float]
+    state: PyTree | None = None
+
+    @property
+    def params(self) -> PyTree | None:
+        """The final parameters: `state.params`, or the state itself if it has none."""
+        return getattr(self.state, "params", self.state)
+
+
+class Summary(NamedTuple):
+    """The trials of one configuration, over its seeds.
+
+    Attributes:
+      config: its hyperparameters, without the seed.
+      trials: their numbers.
+      mean: of the metric over the trials that were done; NaN if none was.
+      stderr: standard error of that mean; NaN below two.
+      done: how many trials were done.
+    """
+
+    config: dict[str, Any]
+    trials: list[int]
+    mean: float
+    stderr: float
+    done: int
+
+
+class Results:
+    """What a sweep found; read from its store, so a finished folder gives the same."""
+
+    def __init__(
+        self,
+        specification: Mapping[str, Any],
+        trials: Sequence[TrialResult],
+        curves: Mapping[str, np.ndarray],
+        notes: Mapping[str, Any],
+        folder: str | os.PathLike[str] | None = None,
+    ):
+        self.specification = dict(specification)
+        self.trials = list(trials)
+        self.folder = None if folder is None else os.fspath(folder)
+        self._curves = dict(curves)
+        self._notes = dict(notes)
+
+    @staticmethod
+    def read(db: store.Store, state_like: Callable[[int], PyTree] | None = None) -> Results:
+        """The results that `db` holds.
+
+        Args:
+          db: an open store.
+          state_like: the shapes of a trial's state, to rebuild the kept ones;
+            without it they are dicts by path.
+        """
+        specification = db.specification()
+        if specification is None:
+            raise store.StoreError(f"{db.folder} holds no run yet.")
+        names, table = db.reports()
+        rows = db.trials()
+        reports = specification["steps"] // specification["report_every"]
+        curves = {name: np.full((len(rows), reports), np.nan) for name in names}
+        if len(table):
+            trial = table[:, 0].astype(int)
+            report = table[:, 1].astype(int) // specification["report_every"] - 1
+            for column, name in enumerate(names):
+                curves[name][trial, report] = table[:, 2 + column]
+        last = np.zeros(len(rows), int)
+        if len(table):
+            np.maximum.at(last, trial, report)
+        kept = db.scores()
+        trials = []
+        for trial_id, config, status, steps, final in rows:
+            metrics = {name: float(curves[name][trial_id, last[trial_id]]) for name in names}
+            state: PyTree | None = None
+            if trial_id in kept and (leaves := db.state(trial_id)) is not None:
+                like = state_like(trial_id) if state_like else None
+                state = leaves if like is None else checkpoint.fill(like, leaves)
+            trials.append(TrialResult(trial_id, config, status, steps, metrics | final, state))
+        return Results(specification, trials, curves, db.notes(), db.folder)
+
+    @property
+    def metric(self) -> str:
+        """What trials are judged by."""
+        return self.specification["metric"]
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.specification["goal"] == "max" else -1
+
+    def _score(self, trial: TrialResult) -> float:
+        value = trial.metrics.get(self.metric, math.nan)
+        return self._sign * value if math.isfinite(value) else -math.inf
+
+    @property
+    def best(self) -> TrialResult:
+        """The trial with the best final metric among those done.
+
+        Raises:
+          ValueError: no trial is done.
+        """
+        done = [trial for trial in self.trials if trial.status == store.DONE]
+        if not done:
+            raise ValueError(
+                f"No trial is done: {self.count('diverged')} of {len(self.trials)} diverged."
+            )
+        return max(done, key=self._score)
+
+    def count(self, status: str) -> int:
+        """How many trials have `status`."""
+        return sum(trial.status == status for trial in self.trials)
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled by the last call that ran trials."""
+        return self._notes.get("stats", {}).get("compilations", 0)
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What the last call that ran trials cost: compilations, seconds, lane steps."""
+        return dict(self._notes.get("stats", {}))
+
+    @property
+    def plans(self) -> dict[str, Any]:
+        """How each program was laid out, by its static values."""
+        return dict(self._notes.get("plans", {}))
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The training step of each report, of shape (reports,)."""
+        every = self.specification["report_every"]
+        return np.arange(every, self.specification["steps"] + 1, every)
+
+    def curves(self, metric: str | None = None) -> np.ndarray:
+        """A reported metric as an array of shape (trials, reports), NaN where there is none.
+
+        Raises:
+          ValueError: nothing of that name is reported.
+        """
+        name = metric or self.metric
+        if name not in self._curves:
+            raise ValueError(f"`metric` must be one of {sorted(self._curves)}, got {name!r}.")
+        return self._curves[name]
+
+    @property
+    def seed_name(self) -> str | None:
+        """The name of the space's axis of seeds, or None."""
+        space = self.specification["space"]
+        return next((name for name, entry in space.items() if "seeds" in entry), None)
+
+    def configurations(self, metric: str | None = None) -> list[Summary]:
+        """The configurations with mean and standard error over their seeds, best first."""
+        name = metric or self.metric
+        groups: dict[tuple[Any, ...], list[TrialResult]] = {}
+        for trial in self.trials:
+            config = {k: v for k, v in trial.config.items() if k != self.seed_name}
+            groups.setdefault(tuple(config.items()), []).append(trial)
+        summaries = []
+        for key, members in groups.items():
+            values = np.array(
+                [t.metrics.get(name, math.nan) for t in members if t.status == store.DONE]
+            )
+            values = values[np.isfinite(values)]
+            mean = float(values.mean()) if values.size else math.nan
+            stderr = (
+                float(values.std(ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
+            )
+            summaries.append(
+                Summary(dict(key), [t.trial for t in members], mean, stderr, len(values))
+            )
+        sign = 1 if "accuracy" in name else -1
+        sign = self._sign if name == self.metric else sign
+        return sorted(
+            summaries,
+            key=lambda s: -math.inf if math.isnan(s.mean) else sign * s.mean,
+            reverse=True,
+        )
+
+    def columns(self) -> dict[str, list[Any]]:
+        """One entry per trial of every column: trial, status, steps, hyperparameters, metrics."""
+        configs = list(self.trials[0].config) if self.trials else []
+        metrics = list(dict.fromkeys(name for t in self.trials for name in t.metrics))
+        return {
+            "trial": [t.trial for t in self.trials],
+            "status": [t.status for t in self.trials],
+            "steps": [t.steps for t in self.trials],
+            **{name: [t.config.get(name) for t in self.trials] for name in configs},
+            **{name: [t.metrics.get(name, math.nan) for t in self.trials] for name in metrics},
+        }
+
+    def to_pandas(self) -> Any:
+        """One row per trial, as a pandas DataFrame (needs the pandas extra)."""
+        import pandas
+
+        return pandas.DataFrame(self.columns()).set_index("trial")
+
+    def table(self, rows: int | None = None) -> Table:
+        """One row per trial, best first, as a table that prints itself.
+
+        Args:
+          rows: how many at most; None for all.
+        """
+        columns = self.columns()
+        order = sorted(range(len(self.trials)), key=lambda i: -self._score(self.trials[i]))
+        table = Table(*columns, header_style="bold", row_styles=["", "dim"])
+        for index in order[:rows]:
+            table.add_row(*(format_value(column[index]) for column in columns.values()))
+        return table
+
+    def best_by(self, name: str) -> list[Summary]:
+        """For each value of the hyperparameter `name`, its best configuration over seeds."""
+        best: dict[Any, Summary] = {}
+        for summary in self.configurations():
+            best.setdefault(summary.config.get(name), summary)
+        return list(best.values())
+
+    def plot(self, name: str, metric: str | None = None, path: str | None = None) -> Any:
+        """Draws the final metric against the hyperparameter `name` (needs the plot extra).
+
+        One curve for each static group, with a band of one standard error over
+        seeds.
+
+        Args:
+          name: the hyperparameter on the horizontal axis.
+          metric: what to draw; the one trials are judged by, if not given.
+          path: a file to write, as a PNG or whatever its ending says.
+
+        Returns:
+          The matplotlib figure.
+        """
+        from jdl.plot import sweep_figure
+
+        figure = sweep_figure(self, name, metric or self.metric)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+    def __repr__(self) -> str:
+        statuses = dict.fromkeys(t.status for t in self.trials)
+        counts = ", ".join(f"{self.count(status)} {status}" for status in statuses)
+        return f"Results({len(self.trials)} trials: {counts}; judged by {self.metric})"
+
+    def show(self, rows: int = 10) -> None:
+        """Prints the best `rows` trials."""
+        Console().print(self.table(rows))
+
+
+def format_value(value: Any) -> str:
+    """A cell of a table: numbers to four significant digits.
+
+    >>> format_value(0.123456), format_value(3), format_value("adam")
+    ('0.1235', '3', 'adam')
+    """
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def read(folder: str | os.PathLike[str]) -> Results:
+    """The results in a run's folder, finished or still running.
+
+    The kept states are dicts by path; call `run` again to have them rebuilt.
+
+    Raises:
+      StoreError: the folder holds no run, or it is damaged.
+    """
+    db = store.Store(folder, write=False)
+    try:
+        return Results.read(db)
+    finally:
+        db.close()

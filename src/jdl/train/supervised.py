@@ -1,0 +1,160 @@
+"""Trials made from a model, a loss and an optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from jdl import losses
+from jdl import metrics as metric_functions
+from jdl._checks import check_number
+from jdl.engine.trial import Batch, Metrics, Trial
+from jdl.nn import Layer
+from jdl.optim import Optimizer, apply_updates
+
+PerExample = Callable[[Any, Any], Float[Array, " batch"]]
+
+
+class TrainState(NamedTuple):
+    """What a supervised trial's step changes."""
+
+    params: PyTree
+    model_state: PyTree
+    opt_state: PyTree
+
+
+def supervised(
+    model: Layer,
+    optimizer: Optimizer,
+    loss: PerExample,
+    *,
+    metrics: Mapping[str, PerExample] | None = None,
+    l2: Any = None,
+    example: Any = None,
+) -> Trial:
+    """A trial that minimises the mean of `loss` over batches `(x, y)`.
+
+    The objective is `mean(loss(model(x), y)) + l2 / 2 * sum(w ** 2)`, the sum
+    over the kernels (parameters of two axes or more), not over biases and
+    norms. The reported "loss" leaves the penalty out, so that training and
+    evaluation compare.
+
+    Args:
+      model: gives the outputs that `loss` takes.
+      optimizer: any `(init, update)` pair.
+      loss: `loss(outputs, y)`, one value per example.
+      metrics: further values to report, by name, of the same form.
+      l2: strength of the penalty, in [0, inf); None leaves it out of the program.
+      example: a batch of inputs or its `jax.ShapeDtypeStruct`. A sweep and
+        `train.fit` know their data and need none.
+
+    Raises:
+      ValueError: `l2` is negative.
+    """
+    if l2 is not None:
+        check_number("l2", l2, "[0, inf)")
+    measures = {"loss": loss, **(metrics or {})}
+
+    def means(outputs: Any, y: Any) -> Metrics:
+        return {name: jnp.mean(measure(outputs, y)) for name, measure in measures.items()}
+
+    def init(key: Any) -> TrainState:
+        if example is None:
+            raise ValueError(
+                "This trial does not know the shape of its input. Pass example=x (a batch, or its "
+                "jax.ShapeDtypeStruct) where you make it, or use trial.bind((x, y))."
+            )
+        params, model_state = model.init(key, example)
+        return TrainState(params, model_state, optimizer.init(params))
+
+    def step(state: TrainState, batch: Batch, key: Any) -> tuple[TrainState, Metrics]:
+        x, y = batch
+
+        def objective(params: PyTree) -> tuple[Any, tuple[Metrics, PyTree]]:
+            outputs, model_state = model.apply(params, state.model_state, x, key=key, train=True)
+            values = means(outputs, y)
+            penalty = 0.0 if l2 is None else 0.5 * l2 * _sum_of_squares(params)
+            return values["loss"] + penalty, (values, model_state)
+
+        (value, (values, model_state)), grads = jax.value_and_grad(objective, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = optimizer.update(
+            grads,
+            state.opt_state,
+            state.params,
+            value=value,
+            grad=grads,
+            value_fn=lambda params: objective(params)[0],
+        )
+        params = apply_updates(state.params, updates)
+        return TrainState(params, model_state, opt_state), values
+
+    def evaluate(state: TrainState, batch: Batch) -> Metrics:
+        x, y = batch
+        outputs, _ = model.apply(state.params, state.model_state, x)
+        return means(outputs, y)
+
+    def bind(batch: Batch) -> Trial:
+        return supervised(model, optimizer, loss, metrics=metrics, l2=l2, example=batch[0])
+
+    return Trial(init, step, evaluate, None if example is not None else bind)
+
+
+def _sum_of_squares(params: PyTree) -> Array:
+    kernels = [w for w in jax.tree.leaves(params) if w.ndim > 1]
+    return sum((jnp.sum(jnp.square(w.astype(jnp.float32))) for w in kernels), jnp.float32(0))
+
+
+def classifier(
+    model: Layer,
+    optimizer: Optimizer,
+    *,
+    l2: Any = None,
+    label_smoothing: Any = None,
+    example: Any = None,
+) -> Trial:
+    """A trial that trains `model` to give the logits of integer classes.
+
+    Softmax cross-entropy, with the share of right answers as "accuracy".
+
+    Args:
+      model: gives logits of shape (batch, classes).
+      optimizer: any `(init, update)` pair.
+      l2: as in `supervised`.
+      label_smoothing: in [0, 1]; the share of probability spread over all
+        classes. None leaves it out of the program.
+      example: as in `supervised`.
+
+    Raises:
+      ValueError: `l2` or `label_smoothing` is out of range.
+    """
+    smoothing = {}
+    if label_smoothing is not None:
+        check_number("label_smoothing", label_smoothing, "[0, 1]")
+        smoothing = {"label_smoothing": label_smoothing}
+
+    def loss(logits: Any, labels: Any) -> Float[Array, " batch"]:
+        return losses.softmax_cross_entropy(logits, labels, **smoothing)
+
+    measures = {"accuracy": metric_functions.accuracy}
+    return supervised(model, optimizer, loss, metrics=measures, l2=l2, example=example)
+
+
+def regressor(model: Layer, optimizer: Optimizer, *, l2: Any = None, example: Any = None) -> Trial:
+    """A trial that trains `model` to predict real targets by squared error.
+
+    Args:
+      model: gives outputs of the shape of the targets.
+      optimizer: any `(init, update)` pair.
+      l2: as in `supervised`.
+      example: as in `supervised`.
+
+    Raises:
+      ValueError: `l2` is negative.
+    """
+    return supervised(model, optimizer, losses.squared_error, l2=l2, example=example)
