@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jdl import _checks
 from jdl.nn import initializer
@@ -89,7 +90,7 @@ def multi_head_attention(
         if rotary_base is not None:
             q, k = _rotated(q, rotary_base), _rotated(k, rotary_base)
         mask = x.mask[:, None, None, :] if isinstance(x, Masked) else None
-        y = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
+        y = _attended(q, k, v, mask, causal)
         y, _ = out.apply(params["out"], {}, y.reshape(batch, time, -1))
         return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
 
@@ -149,6 +150,27 @@ def sinusoidal_positions(x: Any) -> Any:
     angles = _angles(time, features // 2, 10000.0, parameter_dtype(x))
     waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(1, time, features)
     return x + waves.astype(x.dtype)
+
+
+def _attended(
+    q: Float[Array, "batch time heads size"],
+    k: Float[Array, "batch time heads size"],
+    v: Float[Array, "batch time heads size"],
+    mask: Bool[Array, "batch 1 1 time"] | None,
+    causal: bool,
+) -> Float[Array, "batch time heads size"]:
+    if q.dtype != jnp.float64:
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
+    # jax's own takes the softmax in float32 whatever the dtype, too coarse for a
+    # gradient check in float64.
+    scores = jnp.einsum("btnh,bsnh->bnts", q, k) / math.sqrt(q.shape[-1])
+    if causal:
+        time = q.shape[1]
+        past = jnp.tri(time, dtype=bool)[None, None]
+        mask = past if mask is None else mask & past
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(scores), v)
 
 
 def _angles(time: int, pairs: int, base: Number, dtype: Any) -> Float[Array, "time pairs"]:
