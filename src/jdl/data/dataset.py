@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jdl.data import preprocess
 
 Arrays = tuple[Any, Any]
 """`(x, y)`: two arrays whose first axes run over the same examples."""
@@ -238,7 +241,7 @@ def from_arrays(
         as_trained(x[at_test], y[at_test]) if held[1] else None,
     )
     check(dataset)
-    return standardized(dataset) if standardize else dataset
+    return prepare(dataset, preprocess.standardize)[0] if standardize else dataset
 
 
 def as_trained(x: np.ndarray, y: np.ndarray) -> Arrays:
@@ -249,26 +252,26 @@ def as_trained(x: np.ndarray, y: np.ndarray) -> Arrays:
     return x, y.astype(np.float32) if y.dtype == np.float64 else y
 
 
-def standardized(dataset: Dataset, axis: tuple[int, ...] = (0,)) -> Dataset:
-    """Zero mean and unit variance over `axis`, by the training split's statistics alone.
+def prepare(
+    dataset: Dataset, fit: Callable[[Any], preprocess.Preprocess]
+) -> tuple[Dataset, preprocess.Preprocess]:
+    """Preprocesses every split by what `fit` learns from the training split alone.
 
     Args:
       dataset: the splits.
-      axis: what one mean and one deviation are taken over: (0,) for each
-        feature its own, (0, 1, 2) for one per channel of NHWC images.
+      fit: as `preprocess.standardize`: from the training `x` to the fitted value.
 
     Returns:
-      The same splits with `x` in float32. Where the training split is constant
-      the deviation is taken as 1.
+      The splits with their `x` preprocessed, and the fitted value, for new data.
+
+    >>> splits = Dataset(train=(np.array([[1.0], [3.0]]), np.array([0, 1])))
+    >>> prepare(splits, preprocess.zero_mean)[0].train[0].tolist()
+    [[-1.0], [1.0]]
     """
-    x = np.asarray(dataset.train[0])
-    mean = x.mean(axis, keepdims=True, dtype=np.float64)
-    scale = x.std(axis, keepdims=True, dtype=np.float64)
-    scale[scale == 0] = 1
-    shift, factor = mean.astype(np.float32), (1 / scale).astype(np.float32)
+    fitted = fit(dataset.train[0])
 
     def apply(split: Arrays) -> Arrays:
-        return (split[0].astype(np.float32) - shift) * factor, split[1]
+        return fitted.apply(split[0]), split[1]
 
     train, valid, test = dataset
-    return Dataset(apply(train), valid and apply(valid), test and apply(test))
+    return Dataset(apply(train), valid and apply(valid), test and apply(test)), fitted

@@ -6,7 +6,8 @@ import pathlib
 
 import numpy as np
 
-from jdl.data.dataset import Dataset, split_indices, standardized
+from jdl.data import preprocess
+from jdl.data.dataset import Dataset, prepare, split_indices
 
 SIZES = (1257, 180, 360)
 
@@ -42,4 +43,4 @@ def digits(*, standardize: bool = True, image: bool = False, seed: int = 0) -> D
     if image:
         x = x.reshape(-1, 8, 8, 1)
     dataset = Dataset(*((x[at], y[at]) for at in (at_train, at_valid, at_test)))
-    return standardized(dataset) if standardize else dataset
+    return prepare(dataset, preprocess.standardize)[0] if standardize else dataset

@@ -1,0 +1,172 @@
+"""Preprocessing as values: fitted to the training split, applied, inverted, saved and loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+BLOCK = 2**22
+
+
+class Preprocess(NamedTuple):
+    """A fitted affine map of examples, `((x - mean) / scale) @ matrix`; a pytree of arrays.
+
+    Attributes:
+      mean: broadcasts against a batch, its first axis 1.
+      scale: broadcasts against a batch; a scalar 1 where nothing is scaled.
+      matrix: (features, features), acting on the flattened example; None for
+        none, which is cheaper than the identity.
+      inverse: the inverse of `matrix`, or None.
+    """
+
+    mean: Any
+    scale: Any
+    matrix: Any = None
+    inverse: Any = None
+
+    def apply(self, x: Any) -> Any:
+        """The preprocessed `x` (examples, ...), in float32 or `x`'s wider float.
+
+        Works on NumPy and, inside a compiled program, on JAX arrays.
+        """
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            x = x.astype(np.float32)
+        y = (x - self.mean) / self.scale
+        return y if self.matrix is None else (y.reshape(len(y), -1) @ self.matrix).reshape(y.shape)
+
+    def invert(self, y: Any) -> Any:
+        """The `x` of which `y` is the preprocessed value, up to rounding."""
+        if self.inverse is not None:
+            y = (y.reshape(len(y), -1) @ self.inverse).reshape(y.shape)
+        return y * self.scale + self.mean
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the arrays to a safetensors file."""
+        fields = {k: np.ascontiguousarray(v) for k, v in self._asdict().items() if v is not None}
+        safetensors.numpy.save_file(fields, path)
+
+
+def load(path: str | os.PathLike[str]) -> Preprocess:
+    """The value that `Preprocess.save` wrote.
+
+    Raises:
+      ValueError: the file is not one.
+    """
+    try:
+        fields = safetensors.numpy.load_file(path)
+        return Preprocess(**fields)
+    except (safetensors.SafetensorError, TypeError) as error:
+        raise ValueError(f"{os.fspath(path)} holds no preprocessing: {error}.") from error
+
+
+def zero_mean(x: Any) -> Preprocess:
+    """Subtracts each feature's mean over the examples: `x - mean(x, 0)`.
+
+    >>> zero_mean(np.array([[1.0, 4.0], [3.0, 8.0]])).mean.tolist()
+    [[2.0, 6.0]]
+    """
+    mean, _ = _moments(x, (0,))
+    return Preprocess(_float32(mean), np.ones((), np.float32))
+
+
+def standardize(x: Any) -> Preprocess:
+    """Zero mean and unit variance of each feature: `(x - mean) / std`, the biased deviation.
+
+    A feature that is constant is only centred.
+
+    >>> standardize(np.array([[1.0, 4.0], [3.0, 4.0]])).apply(np.array([[4.0, 5.0]])).tolist()
+    [[2.0, 1.0]]
+    """
+    return _scaled(*_moments(x, (0,)))
+
+
+def mean_image(x: Any) -> Preprocess:
+    """Subtracts the mean image, one mean for each pixel and channel of (n, height, width,
+    channels), as in Krizhevsky et al. (2012).
+    """
+    _check_images(x)
+    return zero_mean(x)
+
+
+def channel_mean(x: Any) -> Preprocess:
+    """Subtracts one mean for each channel, the last axis, as in Simonyan and Zisserman (2014)."""
+    mean, _ = _moments(x, tuple(range(np.ndim(x) - 1)))
+    return Preprocess(_float32(mean), np.ones((), np.float32))
+
+
+def standardize_channels(x: Any) -> Preprocess:
+    """Zero mean and unit variance of each channel, the last axis, over examples and pixels."""
+    return _scaled(*_moments(x, tuple(range(np.ndim(x) - 1))))
+
+
+def whiten(x: Any, epsilon: float = 1e-5, *, form: str = "zca") -> Preprocess:
+    """Decorrelates the features: with covariance `V diag(l) V^T`, the matrix is
+    `V diag(1 / sqrt(l + epsilon))` ("pca"), then rotated back by `V^T` ("zca").
+
+    Args:
+      x: (examples, ...); the example is flattened, and the covariance is of
+        features x features.
+      epsilon: added to each variance, in the units of x squared; where a
+        variance is 0, at least as large as rounding (1e-6 of the largest).
+      form: "zca" stays closest to `x` (images remain images), "pca" orders the
+        components by falling variance.
+
+    Source: Bell and Sejnowski (1997), The "independent components" of natural
+    scenes are edge filters.
+    """
+    if form not in ("zca", "pca"):
+        raise ValueError(f"`form` must be 'zca' or 'pca', got form={form!r}.")
+    if not epsilon >= 0:
+        raise ValueError(f"`epsilon` must be in [0, inf), got epsilon={epsilon}.")
+    mean, _ = _moments(x, (0,))
+    features = mean.size
+    covariance = np.zeros((features, features))
+    for block in _blocks(x):
+        centred = (block - mean).reshape(len(block), -1)
+        covariance += centred.T @ centred
+    variance, vectors = np.linalg.eigh(covariance / len(x))
+    variance, vectors = variance[::-1].clip(0), vectors[:, ::-1]
+    deviation = np.sqrt(np.maximum(variance + epsilon, 1e-6 * variance[0] + 1e-30))
+    matrix, inverse = vectors / deviation, (vectors * deviation).T
+    if form == "zca":
+        matrix, inverse = matrix @ vectors.T, vectors @ inverse
+    return Preprocess(_float32(mean), np.ones((), np.float32), _float32(matrix), _float32(inverse))
+
+
+def _scaled(mean: np.ndarray, deviation: np.ndarray) -> Preprocess:
+    return Preprocess(_float32(mean), _float32(np.where(deviation == 0, 1, deviation)))
+
+
+def _float32(a: np.ndarray) -> np.ndarray:
+    return np.asarray(a, np.float32)
+
+
+def _blocks(x: Any) -> Iterator[np.ndarray]:
+    """`x` in float64, some examples at a time: it may be bytes, or larger than the memory."""
+    count = max(1, BLOCK // max(1, int(np.prod(x.shape[1:]))))
+    for start in range(0, len(x), count):
+        yield np.asarray(x[start : start + count], np.float64)
+
+
+def _moments(x: Any, axis: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased deviation over `axis`, which begins with 0, in float64 and two passes."""
+    if np.ndim(x) == 0 or len(x) == 0 or 0 not in axis:
+        raise ValueError(f"expected x of shape (examples, ...), got shape {np.shape(x)}.")
+    x = np.asarray(x) if not isinstance(x, np.memmap) else x
+    count = np.prod([x.shape[i] for i in axis])
+    mean = sum(block.sum(axis, keepdims=True) for block in _blocks(x)) / count
+    variance = sum(np.square(block - mean).sum(axis, keepdims=True) for block in _blocks(x)) / count
+    return np.asarray(mean), np.sqrt(variance)
+
+
+def _check_images(x: Any) -> None:
+    if np.ndim(x) != 4:
+        raise ValueError(
+            f"expected images of shape (n, height, width, channels), got {np.shape(x)}."
+        )
