@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+
 from jdl import optim
 from jdl.optim.base import Optimizer
 
@@ -26,6 +28,8 @@ class Row(NamedTuple):
       elementwise: whether it also takes complex parameters, and then turning
         parameters and gradients by a phase turns the updates by it.
       steps: how many steps it takes until every number matters.
+      compiled: for what is slow step by step (loops, decompositions, keys): the
+        runs beside the lanes are compiled, with Python numbers for one of them.
     """
 
     make: Callable[..., Optimizer]
@@ -34,6 +38,7 @@ class Row(NamedTuple):
     label: str = ""
     elementwise: bool = True
     steps: int = 4
+    compiled: bool = False
 
 
 RATE = {"learning_rate": (0.02, 0.1, 0.5)}
@@ -52,7 +57,14 @@ DESCENT = [
     Row(optim.momentum, {**RATE, **MOMENTUM}, {"convention": "outside"}, label="outside"),
     Row(optim.momentum, {**RATE, **MOMENTUM}, {"convention": "average"}, label="average"),
     Row(optim.nesterov, {**RATE, **MOMENTUM}),
-    Row(optim.nesterov, {**RATE, **MOMENTUM}, {"form": "lookahead"}, "lookahead", False),
+    Row(
+        optim.nesterov,
+        {**RATE, **MOMENTUM},
+        {"form": "lookahead"},
+        "lookahead",
+        False,
+        compiled=True,
+    ),
 ]
 
 ADAPTIVE = [
@@ -109,8 +121,282 @@ ADAMS = [
 ]
 
 TRANSFORMS = [
+    Row(optim.scale, {"step_size": (0.0, 0.4, -1.3)}),
     Row(optim.add_decayed_weights, DECAY),
+    Row(optim.normalize_by_update_norm, {"scale_factor": (0.3, 1.0, 2.0), "eps": (0.0, 0.4, 2.0)}),
+    Row(optim.centralize, {}, {"output_axis": -1}),
+    Row(
+        optim.add_noise,
+        {"eta": (0.0, 0.3, 1.0), "gamma": (0.0, 0.55, 2.0)},
+        {"key": jax.random.key(3)},
+        elementwise=False,
+        compiled=True,
+    ),
+    Row(optim.ema, {"decay": (0.0, 0.6, 0.9)}),
+    Row(optim.ema, {"decay": (0.0, 0.6, 0.9)}, {"debias": False}, "biased"),
+    Row(optim.clip, {"max_delta": (float("inf"), 1.0, 0.3)}),
     Row(optim.clip_by_global_norm, {"max_norm": (float("inf"), 1.0, 0.1)}),
+    Row(optim.clip_by_block_rms, {"threshold": (float("inf"), 0.7, 0.1)}),
+    Row(
+        optim.adaptive_grad_clip,
+        {"clipping": (float("inf"), 0.5, 0.1), "eps": (1e-3, 1.6, 3.0)},
+    ),
+    Row(optim.zero_nans, {}),
 ]
 
-ROWS = DESCENT + ADAPTIVE + ADAMS + TRANSFORMS
+
+def grouped(learning_rate, weight_decay):
+    """Kernels by AdamW, the gain stays, the rest by momentum."""
+    kinds = optim.by_path(lambda path: path.rsplit("/", 1)[-1])
+    groups = {
+        "kernel": optim.adamw(learning_rate, weight_decay=weight_decay),
+        "bias": optim.momentum(learning_rate),
+        "gain": optim.set_to_zero(),
+    }
+    return optim.partition(groups, kinds)
+
+
+def first_frozen(learning_rate):
+    """Momentum for all but the first layer."""
+    return optim.chain(optim.momentum(learning_rate), optim.freeze((True, False)))
+
+
+WRAPPERS = [
+    Row(optim.accumulate, {"every": (1, 2, 3)}, {"inner": optim.momentum(0.3)}),
+    Row(optim.accumulate, {"every": (1, 2, 3)}, {"inner": optim.adam(0.3), "use_grad_mean": False}),
+    Row(
+        optim.lookahead,
+        {"sync_period": (1, 2, 3), "slow_step_size": (1.0, 0.5, 0.2)},
+        {"fast_optimizer": optim.momentum(0.3), "reset_state": True},
+    ),
+    Row(
+        optim.sam,
+        {"rho": (0.0, 0.1, 0.7)},
+        {"inner": optim.sgd(0.1, 0.6)},
+        "",
+        False,
+        compiled=True,
+    ),
+    Row(
+        optim.sam,
+        {"rho": (0.0, 0.1, 0.7)},
+        {"inner": optim.adam(0.1), "adaptive": True},
+        "adaptive",
+        elementwise=False,
+        compiled=True,
+    ),
+    Row(grouped, {**RATE, **DECAY}),
+    Row(first_frozen, RATE),
+    Row(optim.masked, {}, {"inner": optim.adagrad(0.3), "mask": (True, False)}),
+    Row(optim.apply_if_finite, {}, {"inner": optim.adam(0.3), "max_consecutive_errors": 3}),
+]
+
+
+def prodigy(b1, b2, **numbers):
+    return optim.prodigy(betas=(b1, b2), **numbers)
+
+
+def dadapt_adamw(b1, b2, **numbers):
+    return optim.dadapt_adamw(betas=(b1, b2), **numbers)
+
+
+def dog(first, kind, **numbers):
+    return optim.dog(init_step=(kind, first), **numbers)
+
+
+AVERAGE = {"beta": (0.0, 0.6, 0.9)}
+KEY = {"key": jax.random.key(5)}
+BETA_TUPLE = {"b1": (0.0, 0.6, 0.9), "b2": (0.1, 0.7, 0.99)}
+FREE = {
+    **RATE,
+    "warmup_steps": (1.0, 2.0, 3.0),
+    "b1": (0.0, 0.6, 0.9),
+    **DECAY,
+    "weight_lr_power": (0.0, 1.0, 2.0),
+}
+SHAMPOO = {
+    **RATE,
+    **MOMENTUM,
+    "b2": (1.0, 0.7, 0.9),
+    "eps": (0.01, 0.1, 0.7),
+    **DECAY,
+    "exponent": (0.1, 0.3, 0.5),
+    "precondition_frequency": (1.0, 2.0, 3.0),
+}
+
+MODERN = [
+    Row(optim.sign_sgd, RATE),
+    Row(optim.signum, {**RATE, **AVERAGE}),
+    Row(optim.lion, {**RATE, **BETAS, **DECAY}),
+    Row(
+        optim.rprop,
+        {
+            **RATE,
+            "eta_minus": (1.0, 0.5, 0.7),
+            "eta_plus": (1.0, 1.4, 1.9),
+            "min_step_size": (0.0, 0.06, 0.09),
+            "max_step_size": (float("inf"), 0.15, 0.11),
+        },
+        elementwise=False,
+    ),
+    Row(
+        optim.lars,
+        {**RATE, **DECAY, "trust_coefficient": (0.3, 1.0, 2.0), **EPS, **MOMENTUM},
+    ),
+    Row(
+        optim.lars,
+        {**RATE, **DECAY, **MOMENTUM},
+        {"nesterov": True, "trust_coefficient": 1.0},
+        "nesterov",
+    ),
+    Row(optim.lamb, {**ADAM, **DECAY}),
+    Row(
+        optim.adafactor,
+        {
+            **RATE,
+            "decay_rate": (0.0, 0.6, 0.9),
+            "decay_offset": (0.0, 1.0, 2.0),
+            "clipping_threshold": (float("inf"), 0.8, 0.4),
+            **MOMENTUM,
+            "weight_decay_rate": (0.0, 0.1, 0.4),
+            "eps": (1e-6, 0.1, 0.7),
+        },
+        {"min_dim_size_to_factor": 2},
+        elementwise=False,
+    ),
+    Row(
+        optim.muon,
+        {
+            **RATE,
+            **AVERAGE,
+            **EPS,
+            **DECAY,
+            "adam_b1": (0.0, 0.6, 0.9),
+            "adam_b2": (0.0, 0.7, 0.99),
+            "adam_eps_root": (0.0, 0.2, 0.9),
+            "adam_weight_decay": (0.0, 0.1, 0.6),
+            "adam_learning_rate": (0.02, 0.1, 0.5),
+            "consistent_rms": (0.1, 0.3, 1.0),
+        },
+        compiled=True,
+    ),
+    Row(optim.muon, RATE, {"adaptive": True, "nesterov": False}, "adaptive"),
+    Row(optim.shampoo, SHAMPOO, elementwise=False, compiled=True),
+    Row(optim.shampoo, RATE, {"graft": "sgd", "method": "newton"}, "newton", False, compiled=True),
+    Row(
+        optim.shampoo,
+        RATE,
+        {"graft": "adagrad", "max_precond_dim": 2},
+        "adagrad",
+        False,
+        compiled=True,
+    ),
+    Row(
+        optim.soap,
+        {
+            **RATE,
+            **BETAS,
+            **DECAY,
+            "eps": (0.01, 0.1, 0.7),
+            "shampoo_beta": (0.0, 0.6, 0.9),
+            "precondition_frequency": (1.0, 2.0, 3.0),
+        },
+        elementwise=False,
+        compiled=True,
+    ),
+    Row(optim.schedule_free_sgd, FREE),
+    Row(optim.schedule_free_adamw, {**FREE, "b2": (0.0, 0.7, 0.99), **EPS}),
+    Row(
+        prodigy,
+        {
+            "learning_rate": (0.3, 1.0, 2.0),
+            **BETA_TUPLE,
+            "beta3": (0.0, 0.6, 0.9),
+            **EPS,
+            "estim_lr0": (0.03, 0.1, 0.3),
+            "estim_lr_coef": (10.0, 30.0, 60.0),
+            **DECAY,
+        },
+    ),
+    Row(prodigy, BETA_TUPLE, {"safeguard_warmup": True, "estim_lr0": 0.1}, "safeguard"),
+    Row(
+        dadapt_adamw,
+        {
+            "learning_rate": (0.3, 1.0, 2.0),
+            **BETA_TUPLE,
+            **EPS,
+            "estim_lr0": (0.03, 0.1, 0.3),
+            **DECAY,
+        },
+    ),
+    *(
+        Row(
+            dog,
+            {"learning_rate": (0.3, 1.0, 2.0), "first": (0.03, 0.1, 0.3), **EPS, **DECAY},
+            {"kind": kind},
+            kind,
+        )
+        for kind in ("heuristic", "distance", "learning_rate")
+    ),
+    Row(
+        optim.dowg,
+        {
+            "learning_rate": (0.3, 1.0, 2.0),
+            "init_estim_sq_dist": (0.03, 0.1, 0.3),
+            "eps": (0.01, 0.1, 0.7),
+            **DECAY,
+        },
+    ),
+    Row(
+        optim.ademamix,
+        {**ADAM, "b3": (0.0, 0.8, 0.95), "alpha": (0.0, 1.0, 3.0), **DECAY},
+    ),
+    Row(optim.adopt, {**RATE, **BETAS, "eps": (0.0, 0.8, 1.5)}),
+    Row(optim.adopt, RATE, {"nesterov": True, "use_clipping": False}, "nesterov"),
+    Row(
+        optim.sophia,
+        {
+            **RATE,
+            **BETAS,
+            **EPS,
+            **DECAY,
+            "gamma": (0.1, 0.3, 1.0),
+            "clip_threshold": (float("inf"), 0.8, 0.4),
+            "update_interval": (1.0, 2.0, 3.0),
+        },
+        KEY,
+        elementwise=False,
+        compiled=True,
+    ),
+    Row(
+        optim.noisy_sgd,
+        {**RATE, "eta": (0.0, 0.3, 1.0), "gamma": (0.0, 0.5, 2.0)},
+        KEY,
+        elementwise=False,
+        compiled=True,
+    ),
+    Row(
+        optim.sgld,
+        {**RATE, "temperature": (0.0, 0.3, 1.0)},
+        KEY,
+        elementwise=False,
+        compiled=True,
+    ),
+    Row(
+        optim.polyak_sgd,
+        {
+            "max_learning_rate": (float("inf"), 0.08, 0.04),
+            "scaling": (0.3, 1.0, 2.0),
+            "f_min": (0.0, 0.3, 0.6),
+            "eps": (0.0, 0.5, 3.0),
+        },
+    ),
+    Row(optim.polyak_sgd, {"f_min": (0.0, 0.3, 0.9)}, {"variant": "sps+"}, "sps+"),
+    Row(
+        optim.asgd,
+        {**RATE, "lambd": (0.0, 0.1, 0.6), "alpha": (0.0, 0.7, 3.0), **DECAY},
+        {"t0": 1.0},
+    ),
+]
+
+ROWS = DESCENT + ADAPTIVE + ADAMS + TRANSFORMS + WRAPPERS + MODERN

@@ -11,23 +11,90 @@ from jdl.optim.adaptive import (
     adagrad,
     rmsprop,
 )
+from jdl.optim.ademamix import AdemamixState, ademamix
+from jdl.optim.adopt import adopt
+from jdl.optim.average import averaged_params, parameter_ema, polyak_average, swa
 from jdl.optim.base import Optimizer, Schedule, apply_updates, at_step, chain
+from jdl.optim.clip import adaptive_grad_clip, clip, clip_by_block_rms, clip_by_global_norm
 from jdl.optim.descent import DescentState, momentum, nesterov, sgd
+from jdl.optim.distance import DistanceState, dog, dowg
+from jdl.optim.factored import AdafactorState, adafactor
+from jdl.optim.finite import apply_if_finite, zero_nans
+from jdl.optim.group import by_path, freeze, masked, partition
+from jdl.optim.langevin import NoisyState, noisy_sgd, sgld
+from jdl.optim.layerwise import LambState, LarsState, lamb, lars
+from jdl.optim.matrix_function import inverse_root, orthogonalize
+from jdl.optim.muon import MuonDimensionNumbers, MuonState, muon
 from jdl.optim.names import by_name
+from jdl.optim.parameter_free import DAdaptState, ProdigyState, dadapt_adamw, prodigy
+from jdl.optim.plateau import Plateau, PlateauState, plateau
+from jdl.optim.polyak import AsgdState, PolyakState, asgd, polyak_sgd
 from jdl.optim.schedule import (
     constant_schedule,
     cosine_decay_schedule,
     exponential_decay,
+    inverse_sqrt_schedule,
     inverse_time_decay,
     linear_schedule,
     natural_exponential_decay,
     polynomial_schedule,
     step_decay,
-    warmup,
+    sutskever_momentum,
 )
-from jdl.optim.transform import add_decayed_weights, clip_by_global_norm
+from jdl.optim.schedule_cycle import (
+    cosine_onecycle_schedule,
+    cosine_restarts,
+    cyclic_schedule,
+    linear_onecycle_schedule,
+    sgdr_schedule,
+)
+from jdl.optim.schedule_free import (
+    ScheduleFreeState,
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_eval_params,
+    schedule_free_sgd,
+)
+from jdl.optim.schedule_join import (
+    join_schedules,
+    piecewise_constant_schedule,
+    piecewise_interpolate_schedule,
+    warmup,
+    warmup_constant_schedule,
+    warmup_cosine_decay_schedule,
+    warmup_exponential_decay_schedule,
+    wsd_schedule,
+)
+from jdl.optim.shampoo import ShampooState, shampoo
+from jdl.optim.sign import (
+    RpropState,
+    SignMomentumState,
+    SignSgdState,
+    lion,
+    rprop,
+    sign_sgd,
+    signum,
+)
+from jdl.optim.soap import SoapState, soap
+from jdl.optim.sophia import (
+    HutchinsonState,
+    SophiaState,
+    hutchinson_estimator_diag_hessian,
+    sophia,
+)
+from jdl.optim.transform import (
+    add_decayed_weights,
+    add_noise,
+    centralize,
+    ema,
+    identity,
+    normalize_by_update_norm,
+    scale,
+    set_to_zero,
+)
+from jdl.optim.wrapper import accumulate, lookahead, sam
 
-__all__ = [  # noqa: RUF022 - a table of contents, grouped by what a reader looks for
+__all__ = [
     # What an optimizer is.
     "Optimizer",
     "Schedule",
@@ -62,17 +129,113 @@ __all__ = [  # noqa: RUF022 - a table of contents, grouped by what a reader look
     "nadamw",
     "radam",
     "yogi",
+    # Signs.
+    "RpropState",
+    "SignMomentumState",
+    "SignSgdState",
+    "lion",
+    "rprop",
+    "sign_sgd",
+    "signum",
+    # Adam rearranged.
+    "AdemamixState",
+    "ademamix",
+    "adopt",
+    # Scaled to each layer; a factored second moment.
+    "AdafactorState",
+    "LambState",
+    "LarsState",
+    "adafactor",
+    "lamb",
+    "lars",
+    # Matrices.
+    "MuonDimensionNumbers",
+    "MuonState",
+    "ShampooState",
+    "SoapState",
+    "inverse_root",
+    "muon",
+    "orthogonalize",
+    "shampoo",
+    "soap",
+    # Without a schedule, without a rate.
+    "DAdaptState",
+    "DistanceState",
+    "ProdigyState",
+    "ScheduleFreeState",
+    "dadapt_adamw",
+    "dog",
+    "dowg",
+    "prodigy",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_eval_params",
+    "schedule_free_sgd",
+    # Curvature, the value of the loss, averages, noise.
+    "AsgdState",
+    "HutchinsonState",
+    "NoisyState",
+    "PolyakState",
+    "SophiaState",
+    "asgd",
+    "hutchinson_estimator_diag_hessian",
+    "noisy_sgd",
+    "polyak_sgd",
+    "sgld",
+    "sophia",
     # Transforms.
+    "adaptive_grad_clip",
     "add_decayed_weights",
+    "add_noise",
+    "centralize",
+    "clip",
+    "clip_by_block_rms",
     "clip_by_global_norm",
+    "ema",
+    "identity",
+    "normalize_by_update_norm",
+    "scale",
+    "set_to_zero",
+    "zero_nans",
+    # Wrappers.
+    "accumulate",
+    "apply_if_finite",
+    "by_path",
+    "freeze",
+    "lookahead",
+    "masked",
+    "partition",
+    "sam",
+    # Averages of the parameters.
+    "averaged_params",
+    "parameter_ema",
+    "polyak_average",
+    "swa",
     # Schedules.
+    "Plateau",
+    "PlateauState",
     "constant_schedule",
     "cosine_decay_schedule",
+    "cosine_onecycle_schedule",
+    "cosine_restarts",
+    "cyclic_schedule",
     "exponential_decay",
+    "inverse_sqrt_schedule",
     "inverse_time_decay",
+    "join_schedules",
+    "linear_onecycle_schedule",
     "linear_schedule",
     "natural_exponential_decay",
+    "piecewise_constant_schedule",
+    "piecewise_interpolate_schedule",
+    "plateau",
     "polynomial_schedule",
+    "sgdr_schedule",
     "step_decay",
+    "sutskever_momentum",
     "warmup",
+    "warmup_constant_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
+    "wsd_schedule",
 ]

@@ -72,8 +72,9 @@ def radam(
         t = next_count(state.step)
         numbers = (learning_rate, b1, b2, eps, eps_root, threshold)
         lr, beta1, beta2, outside, under, enough = (at_step(x, state.step) for x in numbers)
-        correction1, correction2 = 1 - beta1**t, 1 - beta2**t
-        correction_next = 1 - beta1 ** (t + 1)
+        correction1, correction_next = 1 - beta1**t, 1 - beta1 ** (t + 1)
+        # n is a small difference of two large numbers, so 1 - b2**t must be exact.
+        correction2 = -jnp.expm1(t * jnp.log1p(beta2 - 1))
         big = 2 / (1 - beta2) - 1
         n = big - 2 * t * beta2**t / correction2
         trusted = n >= enough

@@ -14,14 +14,14 @@ Value = Any
 """A Python number or a traced scalar."""
 
 
-def _real(value: Value) -> Array:
+def real(value: Value) -> Array:
     """`value`, a step or an argument, in float32 or wider."""
     return at_step(value, 0)
 
 
 def constant_schedule(value: Value) -> Schedule:
     """`value` at every step."""
-    return lambda step: _real(value)
+    return lambda step: real(value)
 
 
 def polynomial_schedule(
@@ -43,15 +43,15 @@ def polynomial_schedule(
     check_number("transition_begin", transition_begin, "[0, inf)")
 
     def schedule(step: Any) -> Array:
-        done = share(_real(step) - transition_begin, transition_steps)
-        return (_real(init_value) - end_value) * (1 - done) ** _real(power) + end_value
+        done = share(real(step) - transition_begin, transition_steps)
+        return (real(init_value) - end_value) * (1 - done) ** real(power) + end_value
 
     return schedule
 
 
 def share(step: Any, steps: Value) -> Array:
     """`step / steps` held in [0, 1]; 1 from step 0 on where `steps` is 0."""
-    step, steps = _real(step), _real(steps)
+    step, steps = real(step), real(steps)
     none = steps <= 0
     return jnp.where(none, step >= 0, jnp.clip(step / jnp.where(none, 1, steps), 0, 1))
 
@@ -96,9 +96,9 @@ def exponential_decay(
     check_number("transition_begin", transition_begin, "[0, inf)")
 
     def schedule(step: Any) -> Array:
-        rate = _real(decay_rate)
-        p = jnp.maximum(_real(step) - transition_begin, 0) / transition_steps
-        value = _real(init_value) * rate ** (jnp.floor(p) if staircase else p)
+        rate = real(decay_rate)
+        p = jnp.maximum(real(step) - transition_begin, 0) / transition_steps
+        value = real(init_value) * rate ** (jnp.floor(p) if staircase else p)
         if end_value is None:
             return value
         return jnp.where(rate < 1, jnp.maximum(value, end_value), jnp.minimum(value, end_value))
@@ -112,13 +112,13 @@ def natural_exponential_decay(init_value: Value, decay_rate: Value) -> Schedule:
     The form `init_value**(-decay_rate * step)` of some texts is a misprint.
     """
     check_number("decay_rate", decay_rate, "[0, inf)")
-    return lambda step: _real(init_value) * jnp.exp(-_real(decay_rate) * step)
+    return lambda step: real(init_value) * jnp.exp(-real(decay_rate) * step)
 
 
 def inverse_time_decay(init_value: Value, decay_rate: Value) -> Schedule:
     """The 1/t decay `init_value / (1 + decay_rate * step)`; 0 is off."""
     check_number("decay_rate", decay_rate, "[0, inf)")
-    return lambda step: _real(init_value) / (1 + _real(decay_rate) * step)
+    return lambda step: real(init_value) / (1 + real(decay_rate) * step)
 
 
 def cosine_decay_schedule(
@@ -135,29 +135,43 @@ def cosine_decay_schedule(
 
     def schedule(step: Any) -> Array:
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * share(step, decay_steps)))
-        return _real(init_value) * ((1 - _real(alpha)) * cosine ** _real(exponent) + alpha)
+        return real(init_value) * ((1 - real(alpha)) * cosine ** real(exponent) + alpha)
 
     return schedule
 
 
-def warmup(schedule: Any, warmup_steps: Value, init_value: Value = 0.0) -> Schedule:
-    """A straight line from `init_value` to where `schedule` starts, and then `schedule`.
+def inverse_sqrt_schedule(peak_value: Value, warmup_steps: Value) -> Schedule:
+    """A straight line up to `peak_value`, then the inverse square root of the step.
 
-        init_value + (schedule(0) - init_value) * step / warmup_steps    step < warmup_steps
-        schedule(step - warmup_steps)                                    from there on
+        peak_value * min(t / warmup_steps, sqrt(warmup_steps / t)),   t = step + 1
+
+    Vaswani et al. 2017, whose peak is `(width * warmup_steps)**-0.5`.
+    """
+    check_number("warmup_steps", warmup_steps, "[1, inf)")
+
+    def schedule(step: Any) -> Array:
+        t, steps = real(step) + 1, real(warmup_steps)
+        return real(peak_value) * jnp.minimum(t / steps, jnp.sqrt(steps / t))
+
+    return schedule
+
+
+def sutskever_momentum(max_value: Value = 0.99, period: Value = 250) -> Schedule:
+    """The momentum that rises to `max_value` as the step grows.
+
+        min(1 - 2**(-1 - log2(floor(step / period) + 1)), max_value)
 
     Args:
-      schedule: a schedule, or a number held after the warm-up.
-      warmup_steps: in [0, inf), 0 is off.
-      init_value: the value at step 0; a rate of 0 there wastes the first update,
-        and `peak / (warmup_steps + 1)` does not.
+      max_value: in [0, 1]; the paper tries 0.999, 0.995, 0.99, 0.9 and 0 (off).
+      period: steps between rises, in (0, inf).
+
+    Sutskever et al. 2013, section 3, for Nesterov's momentum.
     """
-    check_number("warmup_steps", warmup_steps, "[0, inf)")
+    check_number("max_value", max_value, "[0, 1]")
+    check_number("period", period, "(0, inf)")
 
-    def warmed(step: Any) -> Array:
-        peak = at_step(schedule, jnp.zeros_like(step))
-        rising = _real(init_value) + (peak - init_value) * share(step, warmup_steps)
-        after = jnp.maximum(step - jnp.asarray(warmup_steps), 0)
-        return jnp.where(step < jnp.asarray(warmup_steps), rising, at_step(schedule, after))
+    def schedule(step: Any) -> Array:
+        rises = jnp.floor(real(step) / period) + 1
+        return jnp.minimum(1 - 2 ** (-1 - jnp.log2(rises)), max_value)
 
-    return warmed
+    return schedule
