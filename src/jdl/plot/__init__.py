@@ -1,0 +1,7 @@
+"""Pictures, in one look; matplotlib is imported only when one is drawn."""
+
+from jdl.plot.curves import curves_figure
+from jdl.plot.style import PALETTE, STYLE, new_figure, styled
+from jdl.plot.sweep import sweep_figure
+
+__all__ = ["PALETTE", "STYLE", "curves_figure", "new_figure", "styled", "sweep_figure"]

@@ -1,0 +1,94 @@
+"""The run's folder as the command line sees it: its default name, and a note of what made it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jdl.data import Dataset
+from jdl.engine import store
+from jdl.engine.checkpoint import write_atomically
+from jdl.engine.specification import fingerprint, identity
+
+NOTE = "command.json"
+
+
+def default(
+    names: Sequence[str],
+    specification: Mapping[str, Any],
+    dataset: Dataset,
+    make: Callable[..., Any],
+) -> Path:
+    """A folder under `runs` whose name is the specification's own.
+
+    So the same command finds its run again, and no other command meets it.
+    """
+    everything = [version("jdl"), specification, fingerprint(dataset), identity(make)]
+    digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    return Path("runs", "-".join([*names, digest[:6]]))
+
+
+@contextlib.contextmanager
+def noted(folder: Path, note: Mapping[str, Any], same: Sequence[str] = ()) -> Iterator[None]:
+    """Keeps `note` and the command in the folder, which what runs inside fills.
+
+    Args:
+      folder: made if it is not there; if nothing comes to run in it, it goes again.
+      note: what `read_note` will give.
+      same: the entries of `note` in which a run that is there must agree.
+
+    Raises:
+      StoreError: it does not.
+      OSError: the folder cannot be written.
+    """
+    path = folder / NOTE
+    made = [] if folder.exists() else [folder]
+    if path.exists():
+        before = read_note(folder)
+        differences = [
+            f"  {name}: {before.get(name)} there, {note[name]} now"
+            for name in same
+            if before.get(name) != note[name]
+        ]
+        if differences:
+            raise store.StoreError(
+                f"{folder} holds a run of another specification:\n"
+                + "\n".join(differences)
+                + "\nGive another folder, or the same options to go on with that run."
+            )
+    else:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            command = shlex.join(["jdl", *sys.argv[1:]])
+            text = json.dumps({"command": command, **note}, indent=2) + "\n"
+            write_atomically(path, text.encode())
+        except OSError as error:
+            raise store.StoreError(
+                f"The folder {folder} cannot be written: {error.strerror}. Give another one with "
+                "--out."
+            ) from error
+    try:
+        yield
+    finally:
+        if not (folder / "run.sqlite").exists():
+            path.unlink(missing_ok=True)
+            (folder / "lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                for empty in made:
+                    empty.rmdir()
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """The note in a run's folder; empty if there is none that can be read."""
+    try:
+        note = json.loads((folder / NOTE).read_text())
+        return note if isinstance(note, dict) else {}
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,44 @@
+"""The options that commands share, each group as the help shows it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import tyro
+
+
+def arg(metavar: str, hint: str | None = None) -> Any:
+    """An option that shows `metavar` for its value and, for a default of None, `hint`."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained, on what, for how long.
+
+    Attributes:
+      data: digits (shipped), mnist, fashion_mnist, cifar10, cifar100 (in the folder that the
+        environment variable JDL_DATA_DIR names), or a file: x.npz with arrays x and y, or x.csv.
+      raw: leave the inputs as they are; else they are scaled to zero mean and unit variance over
+        the training split.
+      model: mlp, linear or vit.
+      hidden: sizes of the MLP's hidden layers.
+      activation: of the MLP: relu, tanh, sigmoid, gelu, silu, elu, selu, leaky_relu, softplus.
+      batch_norm: batch norm before each activation of the MLP.
+      dropout: rate, in [0, 1).
+      l2: strength of an L2 penalty on the weights.
+      epochs: passes over the training split.
+      batch_size: examples in a training step.
+    """
+
+    data: Annotated[str, arg("NAME|FILE")] = "digits"
+    raw: bool = False
+    model: Annotated[str, arg("NAME")] = "mlp"
+    hidden: Annotated[tuple[int, ...] | None, arg("SIZE ...", "(default: 64)")] = None
+    activation: Annotated[str | None, arg("NAME", "(default: relu)")] = None
+    batch_norm: bool = False
+    dropout: Annotated[float | None, arg("RATE", "(default: none)")] = None
+    l2: Annotated[float | None, arg("STRENGTH", "(default: none)")] = None
+    epochs: Annotated[int, arg("N")] = 20
+    batch_size: Annotated[int, arg("N")] = 32

@@ -1,0 +1,25 @@
+"""Saves a command's picture, or says how to get it where matplotlib is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def save(make: Callable[[], Any], path: Path, run: Path) -> str:
+    """Writes the figure that `make` gives, and returns the line that says so.
+
+    Args:
+      make: draws the figure.
+      path: the file, in the format that its ending says.
+      run: the run's folder, for the command that draws it later.
+    """
+    try:
+        figure = make()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        return f"no picture: matplotlib is missing. pip install 'jdl[plot]', then jdl report {run}"
+    figure.savefig(path, dpi=150)
+    return f"picture: {path}"

@@ -1,0 +1,282 @@
+"""From options and space files to data, models and trials: what a command line can name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jdl import data, models, nn, optim, sweep, train
+from jdl.data.named import LOADERS
+from jdl.optim.names import OPTIMIZERS
+from jdl.sweep.space import Dimension, Space, parse_space
+
+if TYPE_CHECKING:
+    from jdl.cli.options import Task
+    from jdl.cli.sweep import Sweep
+
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
+    "relu": nn.relu,
+    "tanh": nn.tanh,
+    "sigmoid": nn.sigmoid,
+    "gelu": nn.gelu,
+    "silu": nn.silu,
+    "elu": nn.elu,
+    "selu": nn.selu,
+    "leaky_relu": nn.leaky_relu,
+    "softplus": nn.softplus,
+}
+
+
+class Model(NamedTuple):
+    """A model that a command line can name.
+
+    Attributes:
+      build: from the number of outputs and its hyperparameters to a layer.
+      structure: the hyperparameters that change its program.
+      numbers: those that are traced.
+      images: whether it needs inputs of shape (height, width, channels).
+    """
+
+    build: Callable[..., nn.Layer]
+    structure: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    images: bool = False
+
+
+def _mlp(
+    outputs: int,
+    hidden: Any = "64",
+    activation: str = "relu",
+    batch_norm: bool = False,
+    dropout: Any = None,
+) -> nn.Layer:
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"`activation` must be one of {', '.join(ACTIVATIONS)}, got {activation!r}."
+        )
+    return models.mlp(
+        (*_sizes(hidden), outputs),
+        activation=ACTIVATIONS[activation],
+        batch_norm=batch_norm,
+        dropout=dropout,
+    )
+
+
+def _linear(outputs: int) -> nn.Layer:
+    return models.mlp((outputs,))
+
+
+MODELS = {
+    "mlp": Model(_mlp, ("hidden", "activation", "batch_norm"), ("dropout",)),
+    "linear": Model(_linear),
+    "vit": Model(models.vit, ("patch", "depth", "features", "heads"), ("dropout",), True),
+}
+_TRIAL = ("l2", "label_smoothing")
+_OWN = ("optimizer", "lr", "seed", "model")
+
+
+def _sizes(hidden: Any) -> tuple[int, ...]:
+    """Layer sizes from "128x64", as tables show them, or from numbers.
+
+    >>> _sizes("128x64"), _sizes(32)
+    ((128, 64), (32,))
+    """
+    parts = str(hidden).split("x")
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ValueError(
+            f"`hidden` must be a size of at least 1, or several as in '128x64', got {hidden!r}."
+        )
+    return tuple(map(int, parts))
+
+
+class Outputs(NamedTuple):
+    """What the data asks of a model: the size of its output, and whether that is classes."""
+
+    size: int
+    classes: bool
+
+
+def make_trial(hp: Mapping[str, Any], outputs: Outputs) -> train.Trial:
+    """The trial of a configuration: `model`, `optimizer`, `lr` and what these take, by name."""
+    model = MODELS[hp["model"]]
+    taken = {name: hp[name] for name in (*model.structure, *model.numbers) if name in hp}
+    layer = model.build(outputs.size, **taken)
+    rest = {name: value for name, value in hp.items() if name not in (*taken, *_TRIAL, *_OWN)}
+    optimizer = optim.by_name(hp["optimizer"])(hp["lr"], **rest)
+    penalties = {name: hp[name] for name in _TRIAL if name in hp}
+    if outputs.classes:
+        return train.classifier(layer, optimizer, **penalties)
+    return train.regressor(layer, optimizer, **penalties)
+
+
+def trial_maker(dataset: data.Dataset) -> Callable[[dict[str, Any]], train.Trial]:
+    """`make_trial` for the labels or targets of `dataset`."""
+    y = np.asarray(dataset.train[1])
+    classes = y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
+    count = data.classes(dataset) if classes else math.prod(y.shape[1:])
+    return functools.partial(make_trial, outputs=Outputs(count, bool(classes)))
+
+
+def model_space(task: Task) -> dict[str, Any]:
+    """What `task` says of the model, as values of a space."""
+    given = {
+        "hidden": None if task.hidden is None else "x".join(map(str, task.hidden)),
+        "activation": task.activation,
+        "batch_norm": task.batch_norm or None,
+        "dropout": task.dropout,
+        "l2": task.l2,
+    }
+    if task.model == "mlp" and given["hidden"] is None:
+        given["hidden"] = "64"
+    return {"model": task.model} | {n: v for n, v in given.items() if v is not None}
+
+
+def sweep_space(options: Sweep) -> Space:
+    """The space that the options and the space file make together, checked.
+
+    Raises:
+      ValueError: a name or a number is not allowed; the message names it.
+      OSError: the file cannot be read.
+    """
+    low, high, count = options.lr
+    if not 0 < low <= high < math.inf:
+        raise ValueError(
+            f"`--lr` takes LOW HIGH COUNT with 0 < LOW < HIGH, got {low:g} {high:g} {count}."
+            + (" The bounds are reversed." if low > high > 0 else "")
+        )
+    drawn = is_random(options) and low < high
+    rates = sweep.log_uniform(low, high) if drawn else _rates(low, high, count)
+    if not options.optimizers:
+        raise ValueError("`--optimizers` needs at least one name, got none.")
+    if options.seeds < 1:
+        raise ValueError(f"`--seeds` must be at least 1, got {options.seeds}.")
+    space = {
+        **model_space(options.task),
+        "optimizer": sweep.choice(*options.optimizers),
+        "lr": rates,
+    }
+    if options.space is not None:
+        space |= sweep.from_toml(str(options.space))
+    space.setdefault("seed", sweep.seeds(options.seeds))
+    parsed = {name: _static(name, d) for name, d in parse_space(space).items()}
+    check_names(parsed)
+    return parsed
+
+
+def is_random(options: Sweep) -> bool:
+    """Whether the options ask for a random search."""
+    return options.search == "random" or (options.search == "auto" and options.trials is not None)
+
+
+def _rates(low: float, high: float, count: int) -> Any:
+    return low if low == high else sweep.log_grid(low, high, count)
+
+
+def _static(name: str, dimension: Dimension) -> Dimension:
+    """`dimension`, static if it sets a shape: a file need not say that of a known name."""
+    structural = {"model", "optimizer", *(n for m in MODELS.values() for n in m.structure)}
+    if name not in structural:
+        return dimension
+    if dimension.points is None:
+        raise ValueError(
+            f"`{name}` changes the program, so it needs finitely many values, as in "
+            f"{{choice = [...]}}, got {dimension.kind}({dimension.arguments})."
+        )
+    points = dimension.points
+    if name == "hidden":
+        points = tuple("x".join(map(str, p)) if isinstance(p, tuple) else str(p) for p in points)
+        for point in points:
+            _sizes(point)
+    return sweep.choice(*points, static=True)
+
+
+def check_names(space: Space) -> None:
+    """Raises ValueError for a name that nothing in the space takes, or a value it cannot have."""
+    for name, known in (("optimizer", OPTIMIZERS), ("model", MODELS)):
+        for point in space[name].points or ():
+            if point not in known:
+                raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {point!r}.")
+    if space["seed"].kind != "seeds":
+        raise ValueError("`seed` must be written {seeds = COUNT}.")
+    chosen = [str(point) for point in space["model"].points or ()]
+    for model in chosen:
+        fields = (*MODELS[model].structure, *MODELS[model].numbers)
+        others = {n for m in MODELS.values() for n in (*m.structure, *m.numbers)} - {*fields}
+        if wrong := others & {*space}:
+            raise ValueError(
+                f"The model {model} takes no `{min(wrong)}`; it takes "
+                f"{', '.join(fields) or 'nothing'}."
+            )
+    models_take = {n for m in chosen for n in (*MODELS[m].structure, *MODELS[m].numbers)}
+    for name in space:
+        if name in (*_OWN, *_TRIAL) or name in models_take:
+            continue
+        for optimizer in map(str, space["optimizer"].points or ()):
+            takes = [*inspect.signature(OPTIMIZERS[optimizer]).parameters][1:]
+            if name not in takes:
+                raise ValueError(
+                    f"`{name}` is no hyperparameter of the model or the trial, and {optimizer} "
+                    f"takes {', '.join(takes) or 'nothing but its rate'}."
+                )
+
+
+def load(task: Task, space: Space) -> data.Dataset:
+    """The data set that `task` names, in the shape that the space's models take.
+
+    Raises:
+      ValueError: no data set has that name.
+      OSError: its files are not there.
+    """
+    name = task.data
+    file = name.endswith((".npz", ".csv", ".csv.gz"))
+    if not file and name.lower().replace("_", "-") not in LOADERS:
+        raise ValueError(
+            f"`--data` must be one of {', '.join(LOADERS)}, or a file that ends in .npz or .csv, "
+            f"got {name!r}."
+        )
+    images = any(MODELS[str(model)].images for model in space["model"].points or ())
+    shape = {"image": True} if images and name == "digits" else {}
+    return data.by_name(name)(standardize=not task.raw, **shape)
+
+
+def chance(dataset: data.Dataset) -> float | None:
+    """The accuracy of always naming the commonest class; None where targets are no classes."""
+    _, y = dataset.valid or dataset.train
+    labels = np.asarray(y)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        return None
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def describe(task: Task, dataset: data.Dataset, space: Space, trials: int | None) -> str:
+    """What is about to run: the trials of `space`, or `trials` random ones, on what."""
+    points = {n: len(d.points) for n, d in space.items() if d.points is not None}
+    axes = {n: count for n, count in points.items() if count > 1}
+    free = [n for n, d in space.items() if d.points is None]
+    product = math.prod(axes.values())
+    what = " x ".join([*(f"{count} {name}" for name, count in axes.items()), *free])
+    count = f"{trials if trials is not None else product:,} trials"
+    how = f"{count}: {what}." if trials is None else f"{count} drawn from {what}."
+    return f"{how}\n{_describe_task(task, dataset, space)}"
+
+
+def describe_one(task: Task, dataset: data.Dataset, space: Space) -> str:
+    """What is about to run where it is one run."""
+    optimizer, rate = ((space[name].points or ("",))[0] for name in ("optimizer", "lr"))
+    return f"{_describe_task(task, dataset, space)} {optimizer} at rate {rate:g}."
+
+
+def _describe_task(task: Task, dataset: data.Dataset, space: Space) -> str:
+    sizes = [f"{len(split[0]):,} {name}" for name, split in dataset._asdict().items() if split]
+    model = " or ".join(str(point) for point in space["model"].points or ())
+    hidden = space["hidden"].points if "hidden" in space else None
+    model += f" with hidden {hidden[0]}" if hidden and len(hidden) == 1 else ""
+    return (
+        f"{model} on {task.data} ({', '.join(sizes)}), {task.epochs} epochs, batches of "
+        f"{task.batch_size}."
+    )

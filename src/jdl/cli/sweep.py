@@ -1,0 +1,110 @@
+"""`jdl sweep`: the main job, many networks as one program per optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from jdl.cli.options import Task, arg
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Train many networks at once and show which hyperparameters win.
+
+    Without options: an MLP on hand-written digits, six optimizers x 30 learning
+    rates x 4 seeds = 720 networks. Running the same command again resumes an
+    interrupted sweep, or shows a finished one.
+
+    Attributes:
+      task: what is trained, on what, for how long.
+      optimizers: by name; any of jdl.optim: sgd, momentum, nesterov, adagrad, rmsprop, adam,
+        adamw, nadam, lion, muon, ...
+      lr: the lowest and the highest learning rate, and how many, evenly spaced in their logarithm.
+      seeds: networks for each configuration, with other initial weights and batches.
+      space: a TOML file of hyperparameters, as in: lr = {log_uniform = [1e-4, 1.0]},
+        hidden = {choice = [32, 64]}, b1 = 0.8. What it names replaces or adds to the options; any
+        number that the optimizer takes may be named.
+      search: grid tries everything; random draws --trials times (rates from the whole range);
+        auto is random if --trials is given.
+      trials: how many networks a random search trains, seeds counted.
+      stopping: asha ends hopeless trials early.
+      out: the run's folder; if not given, one under runs/ whose name is this specification's own.
+      devices: how many to use.
+      lanes: networks side by side on each device.
+      seed: the root of all random numbers.
+      no_plot: draw no picture.
+    """
+
+    task: Task = dataclasses.field(default_factory=Task)
+    optimizers: Annotated[tuple[str, ...], arg("NAME ...")] = (
+        "sgd",
+        "momentum",
+        "nesterov",
+        "adagrad",
+        "rmsprop",
+        "adam",
+    )
+    lr: Annotated[tuple[float, float, int], arg("LOW HIGH COUNT")] = (
+        1e-5,
+        10.0,
+        30,
+    )
+    seeds: Annotated[int, arg("N")] = 4
+    space: Annotated[Path | None, arg("FILE.toml", "(default: none)")] = None
+    search: Literal["auto", "grid", "random"] = "auto"
+    trials: Annotated[int | None, arg("N", "(default: as many as the grid)")] = None
+    stopping: Literal["none", "asha"] = "none"
+    out: Annotated[Path | None, arg("FOLDER", "(default: under runs/)")] = None
+    devices: Annotated[int | None, arg("N", "(default: all)")] = None
+    lanes: Annotated[int | None, arg("N", "(default: chosen to suit the device)")] = None
+    seed: Annotated[int, arg("N")] = 0
+    no_plot: bool = False
+
+    def run(self) -> int:
+        """Runs the sweep and shows what it found."""
+        from jdl import sweep
+        from jdl.cli import folder, recipe, summary
+        from jdl.engine.plan import use_all_cores
+
+        use_all_cores()
+        space = recipe.sweep_space(self)
+        dataset = recipe.load(self.task, space)
+        make_trial = recipe.trial_maker(dataset)
+        random = recipe.is_random(self)
+        search = "random" if random else "grid" if self.search == "grid" else None
+        trials = self.trials
+        if random and trials is None:
+            trials = len(self.optimizers) * self.lr[2] * self.seeds
+        epochs, batch_size = self.task.epochs, self.task.batch_size
+        specification = {
+            "space": sweep.to_json(space),
+            "search": search,
+            "trials": trials,
+            "stopping": self.stopping,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "seed": self.seed,
+        }
+        names = [Path(self.task.data).stem, self.task.model]
+        out = self.out or folder.default(names, specification, dataset, recipe.make_trial)
+        print(recipe.describe(self.task, dataset, space, trials), file=sys.stderr)
+        with folder.noted(out, {"data": self.task.data, "chance": recipe.chance(dataset)}):
+            results = sweep.run(
+                make_trial,
+                space,
+                dataset,
+                trials=trials,
+                epochs=epochs,
+                batch_size=batch_size,
+                search=search,
+                stopping=sweep.asha() if self.stopping == "asha" else None,
+                seed=self.seed,
+                out=out,
+                devices=self.devices,
+                lanes=self.lanes,
+            )
+        summary.show(results, out, plot=not self.no_plot)
+        return 0

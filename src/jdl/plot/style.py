@@ -1,0 +1,92 @@
+"""The one look of every picture: sizes, greys, and colours that colour-blind readers tell apart."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+# Okabe and Ito (2008), Color Universal Design, without its yellow, which is faint on white.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+INK = "#333333"
+FAINT = "#8a8a8a"
+
+STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": FAINT,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.facecolor": "white",
+    "font.size": 9.5,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4,
+    "savefig.facecolor": "white",
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": INK,
+}
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draws what is drawn inside in the look of `STYLE`, and leaves matplotlib as it was.
+
+    Raises:
+      ModuleNotFoundError: matplotlib is not installed; the message says how to get it.
+    """
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Pictures need matplotlib: pip install 'jdl[plot]'.", name=error.name
+        ) from error
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        yield
+
+
+def new_figure(width: float = 8.0, height: float = 4.8) -> Any:
+    """An empty figure of that size in inches, which no window and no global list holds."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def line_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A colour, a marker and a dash for each label, no two alike among the first 21.
+
+    >>> line_styles(["sgd", "adam"])["adam"]["color"]
+    '#D55E00'
+    """
+    looks = itertools.cycle(
+        {"color": color, "marker": marker, "linestyle": dash}
+        for dash in _DASHES
+        for color, marker in zip(PALETTE, _MARKERS)
+    )
+    return dict(zip(labels, looks))
+
+
+def words(metric: str) -> str:
+    """A metric's name as an axis says it.
+
+    >>> words("valid_accuracy"), words("train_loss"), words("speed")
+    ('validation accuracy', 'training loss', 'speed')
+    """
+    for prefix, word in (("valid_", "validation "), ("train_", "training "), ("test_", "test ")):
+        if metric.startswith(prefix):
+            return word + metric.removeprefix(prefix).replace("_", " ")
+    return metric.replace("_", " ")
