@@ -117,10 +117,10 @@ def adafactor(
         def leaf(w: Any) -> tuple[Array, ...]:
             square_of_w = jnp.real(wide(w))
             axes = axes_of(w)
-            empty = jnp.zeros((0,), square_of_w.dtype)
+            empty, whole = jnp.zeros((0,), square_of_w.dtype), jnp.zeros_like(square_of_w)
             kept = jnp.zeros((0,) if momentum is None else w.shape, dtype_momentum)
             if axes is None:
-                return empty, empty, jnp.zeros_like(square_of_w), kept
+                return empty, jnp.copy(empty), whole, kept
             short, long = axes
             rows = jnp.zeros(np.delete(w.shape, long), square_of_w.dtype)
             return rows, jnp.zeros(np.delete(w.shape, short), square_of_w.dtype), empty, kept

@@ -110,11 +110,13 @@ def inverse_root(
     # With z = (1 + p) / (2 |A|) every eigenvalue of M = z A lies in (0, (1 + p) / 2],
     # from where the iteration brings it to 1 and x to (A)**(-1/p).
     z = over(jnp.asarray((1 + p) / 2, a.dtype), jnp.linalg.norm(a))
-    m, x = z * a, z ** (1 / p) * eye
-    for _ in range(newton_steps):
+
+    def step(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        x, m = pair
         factor = ((p + 1) * eye - m) / p
-        x, m = x @ factor, jnp.linalg.matrix_power(factor, p) @ m
-    return x
+        return x @ factor, jnp.linalg.matrix_power(factor, p) @ m
+
+    return jax.lax.fori_loop(0, newton_steps, step, (z ** (1 / p) * eye, z * a))[0]
 
 
 def _adjoint(x: Array) -> Array:

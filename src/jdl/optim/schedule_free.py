@@ -113,10 +113,10 @@ def schedule_free(
 
     def init(params: Params) -> ScheduleFreeState:
         step, dtype = jnp.zeros((), jnp.int32), widest(params)
-        zero = jnp.zeros((), dtype)
         z = jax.tree.map(lambda w: jnp.array(wide(w), state_dtype, copy=True), params)
         base = base_optimizer.init(params)
-        return ScheduleFreeState(step, at_step(b1, step).astype(dtype), zero, zero + 0, base, z)
+        weight_sum, max_lr = jnp.zeros((), dtype), jnp.zeros((), dtype)
+        return ScheduleFreeState(step, at_step(b1, step).astype(dtype), weight_sum, max_lr, base, z)
 
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any

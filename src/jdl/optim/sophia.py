@@ -47,6 +47,10 @@ def hutchinson_estimator_diag_hessian(key: Any) -> Optimizer:
       key: a key from `jax.random.key`.
     """
 
+    # As plain numbers, since `vmap` of `cond` selects among a branch's inputs, which
+    # counts as using a key.
+    data, implementation = jax.random.key_data(key), jax.random.key_impl(key)
+
     def init(params: Params) -> HutchinsonState:
         return HutchinsonState(jnp.zeros((), jnp.int32))
 
@@ -62,7 +66,8 @@ def hutchinson_estimator_diag_hessian(key: Any) -> Optimizer:
             )
         structure: Any = jax.tree.structure(params)
         leaves = jax.tree.leaves(params)
-        keys = jax.random.split(jax.random.fold_in(key, state.step), len(leaves))
+        now = jax.random.fold_in(jax.random.wrap_key_data(data, impl=implementation), state.step)
+        keys = jax.random.split(now, len(leaves))
         signs = structure.unflatten(
             [jax.random.rademacher(k, w.shape, w.dtype) for k, w in zip(keys, leaves, strict=True)]
         )
