@@ -1,0 +1,232 @@
+"""What every layer owes: lanes equal to lone runs, traced numbers, untouched state, dtypes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdl import models, nn
+from jdl.nn import initializer
+
+X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+IMAGES = np.random.default_rng(1).normal(size=(3, 4, 4, 2)).astype(np.float32)
+STEPS = np.random.default_rng(2).normal(size=(3, 5, 4)).astype(np.float32)
+TOKENS = np.random.default_rng(3).integers(1, 7, (3, 5)).astype(np.int32)
+MASKED = nn.Masked(STEPS, np.arange(5)[None] < np.array([5, 2, 3])[:, None])
+
+# name: how a layer is made of its numbers, three values of each number ("off" among
+# them where there is one), and an input. A new layer joins by being listed.
+LAYERS = {
+    "dense": (
+        lambda s, b: nn.dense(
+            3, kernel_init=initializer.normal(s), bias_init=initializer.constant(b)
+        ),
+        {"s": [0.0, 0.3, 1.0], "b": [0.0, -0.2, 0.5]},
+        X,
+    ),
+    "dense_scaled": (
+        lambda s: nn.dense(3, kernel_init=initializer.variance_scaling(s, "in", "truncated")),
+        {"s": [0.0, 0.3, 2.0]},
+        X,
+    ),
+    "dense_uniform": (
+        lambda s: nn.dense(3, kernel_init=initializer.uniform(s)),
+        {"s": [0.0, 0.3, 2.0]},
+        X,
+    ),
+    "dense_orthogonal": (
+        lambda gain: nn.dense(3, kernel_init=initializer.orthogonal(gain)),
+        {"gain": [0.0, 0.3, 2.0]},
+        X,
+    ),
+    "embedding": (
+        lambda s: nn.embedding(7, 3, embedding_init=initializer.truncated_normal(s)),
+        {"s": [0.1, 0.3, 2.0]},
+        TOKENS,
+    ),
+    "maxout": (
+        lambda s: nn.maxout(3, 2, kernel_init=initializer.normal(s)),
+        {"s": [0.1, 0.3, 2.0]},
+        X,
+    ),
+    "prelu": (nn.prelu, {"slope": [0.0, 0.25, -1.5]}, X),
+    "leaky_relu": (
+        lambda slope: nn.as_layer(lambda x: nn.leaky_relu(x, slope)),
+        {"slope": [0.0, 0.25, -1.5]},
+        X,
+    ),
+    "elu": (
+        lambda alpha: nn.as_layer(lambda x: nn.elu(x, alpha)),
+        {"alpha": [0.0, 0.25, 1.5]},
+        X,
+    ),
+    "batch_norm": (
+        lambda momentum, eps: nn.batch_norm(momentum=momentum, eps=eps),
+        {"momentum": [0.0, 0.3, 1.0], "eps": [0.0, 0.1, 2.0]},
+        IMAGES,
+    ),
+    "layer_norm": (lambda eps: nn.layer_norm(eps=eps), {"eps": [1e-3, 0.1, 2.0]}, IMAGES),
+    "group_norm": (lambda eps: nn.group_norm(2, eps=eps), {"eps": [0.0, 0.1, 2.0]}, IMAGES),
+    "rms_norm": (lambda eps: nn.rms_norm(eps=eps), {"eps": [0.0, 0.1, 2.0]}, IMAGES),
+    "inverted": (nn.dropout, {"rate": [0.0, 0.3, 0.7]}, IMAGES),
+    "vanilla": (lambda rate: nn.dropout(rate, "vanilla"), {"rate": [0.0, 0.3, 0.7]}, IMAGES),
+    "monte_carlo": (
+        lambda rate: nn.dropout(rate, "monte_carlo"),
+        {"rate": [0.0, 0.3, 0.7]},
+        IMAGES,
+    ),
+    "rnn": (
+        lambda s: nn.rnn(3, kernel_init=initializer.normal(s)),
+        {"s": [0.1, 0.3, 2.0]},
+        MASKED,
+    ),
+    "lstm": (
+        lambda forget_bias: nn.lstm(3, forget_bias=forget_bias),
+        {"forget_bias": [0.0, 1.0, -2.0]},
+        MASKED,
+    ),
+    "gru": (
+        lambda s: nn.gru(3, reverse=True, bias_init=initializer.constant(s)),
+        {"s": [0.0, 0.3, 2.0]},
+        MASKED,
+    ),
+    "attention": (
+        lambda rotary_base, s: nn.multi_head_attention(
+            2, causal=True, rotary_base=rotary_base, kernel_init=initializer.normal(s)
+        ),
+        {"rotary_base": [2.0, 30.0, 1e4], "s": [0.3, 0.5, 1.0]},
+        MASKED,
+    ),
+    "learned_positions": (
+        lambda s: nn.learned_positions(6, embedding_init=initializer.normal(s)),
+        {"s": [0.0, 0.3, 2.0]},
+        MASKED,
+    ),
+    "composed": (
+        lambda rate, momentum: nn.chain(
+            nn.parallel(nn.dense(3), nn.per_step(nn.dropout(rate))),
+            nn.residual(nn.batch_norm(momentum=momentum), nn.relu, shortcut=nn.dense(7)),
+        ),
+        {"rate": [0.0, 0.3, 0.7], "momentum": [0.0, 0.3, 1.0]},
+        X,
+    ),
+    "mlp": (
+        lambda dropout, s: models.mlp(
+            (5, 3), batch_norm=True, dropout=dropout, kernel_init=initializer.normal(s)
+        ),
+        {"dropout": [0.0, 0.3, 0.7], "s": [0.1, 0.3, 2.0]},
+        IMAGES,
+    ),
+    "sigmoid_neuron": (
+        lambda s: models.sigmoid_neuron(bias_init=initializer.constant(s)),
+        {"s": [0.0, 0.3, -2.0]},
+        X,
+    ),
+    "lstm_classifier": (
+        lambda dropout, forget_bias: models.lstm_classifier(
+            7, 2, features=4, padding=3, dropout=dropout, forget_bias=forget_bias
+        ),
+        {"dropout": [0.0, 0.3, 0.7], "forget_bias": [0.0, 1.0, -2.0]},
+        TOKENS,
+    ),
+    "transformer": (
+        lambda dropout, stddev: models.transformer(
+            7, length=6, depth=1, features=4, heads=2, dropout=dropout, stddev=stddev
+        ),
+        {"dropout": [0.0, 0.3, 0.7], "stddev": [0.1, 0.3, 1.0]},
+        TOKENS,
+    ),
+    "vit": (
+        lambda dropout, stddev: models.vit(
+            3, patch=2, depth=1, features=4, heads=2, dropout=dropout, stddev=stddev
+        ),
+        {"dropout": [0.0, 0.3, 0.7], "stddev": [0.1, 0.3, 1.0]},
+        IMAGES,
+    ),
+}
+
+
+def training(make, numbers, x, seed):
+    """Initialises, trains one step's forward pass and its gradient, and evaluates."""
+    x = jax.tree.map(jnp.asarray, x)
+    key = jax.random.fold_in(jax.random.key(17), seed)
+    layer = make(**numbers)
+    params, state = layer.init(jax.random.fold_in(key, 0), x)
+
+    def loss(params):
+        y, after = layer.apply(params, state, x, key=jax.random.fold_in(key, 1), train=True)
+        y = y.values if isinstance(y, nn.Masked) else y
+        return jnp.sum(jnp.sin(y)), (y, after)
+
+    gradient, (y, after) = jax.grad(loss, has_aux=True)(params)
+    evaluated, _ = layer.apply(params, after, x)
+    return {"params": params, "y": y, "after": after, "gradient": gradient, "evaluated": evaluated}
+
+
+# Nearly all of the time here is the compiler's, which need not do its best.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+SLOW = {"lstm_classifier", "transformer", "vit"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in LAYERS]
+)
+def test_lanes_equal_lone_runs_and_every_number_is_traced(name):
+    make, numbers, x = LAYERS[name]
+    columns = {key: jnp.array(values) for key, values in numbers.items()}
+    # Lane 3 repeats lane 1's numbers with another seed.
+    columns = {key: values[jnp.array([0, 1, 2, 1])] for key, values in columns.items()}
+    seeds = jnp.array([5, 6, 6, 7])
+    jit = functools.partial(jax.jit, compiler_options=QUICKLY)
+    lanes = jit(jax.vmap(lambda n, seed: training(make, n, x, seed)))(columns, seeds)
+    lone = jit(lambda: training(make, {k: v[1] for k, v in numbers.items()}, x, 6))()
+    lane = jax.tree.map(lambda leaf: leaf[1], lanes)
+    for part, wanted in lone.items():
+        for a, b in zip(jax.tree.leaves(lane[part]), jax.tree.leaves(wanted), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6, err_msg=f"{name} {part}")
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(lanes) if leaf.size)
+    # Numbers reach the result: lanes 1 and 2 have one seed and other numbers.
+    results = [leaf for part in ("y", "after") for leaf in jax.tree.leaves(lanes[part])]
+    assert any(not np.allclose(leaf[1], leaf[2]) for leaf in results)
+    if jax.tree.leaves(lone["params"]) and name not in ("prelu", "batch_norm", "layer_norm"):
+        leaves = jax.tree.leaves(lanes["params"])
+        assert any(not np.allclose(leaf[1], leaf[3]) for leaf in leaves) or "norm" in name
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_shapes_suffice_state_is_left_alone_and_dtypes_follow(name):
+    make, numbers, x = LAYERS[name]
+    layer = make(**{key: values[1] for key, values in numbers.items()})
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
+    params, state = jax.eval_shape(lambda key: layer.init(key, shapes), jax.random.key(0))
+    assert layer.name and all(isinstance(part, nn.Layer) for part in layer.parts)
+
+    def evaluate(params, state, x):
+        y, after = layer.apply(params, state, x)
+        same = jax.tree.map(lambda a, b: a is b, state, after)
+        assert jax.tree.all(same), "evaluation made another state"
+        return y
+
+    def half(tree):
+        def leaf(a):
+            floating = jnp.issubdtype(a.dtype, jnp.floating)
+            return jax.ShapeDtypeStruct(a.shape, jnp.bfloat16 if floating else a.dtype)
+
+        return jax.tree.map(leaf, tree)
+
+    y = jax.eval_shape(evaluate, params, state, shapes)
+    low = jax.eval_shape(evaluate, half(params), state, half(shapes))
+    assert jax.tree.map(jnp.shape, low) == jax.tree.map(jnp.shape, y)
+    for leaf, wide in zip(jax.tree.leaves(low), jax.tree.leaves(y), strict=True):
+        if jnp.issubdtype(wide.dtype, jnp.floating):
+            assert (leaf.dtype, wide.dtype) == (jnp.bfloat16, jnp.float32)
+    trained = jax.eval_shape(
+        lambda p, s, x: layer.apply(p, s, x, key=jax.random.key(0), train=True)[1],
+        half(params),
+        state,
+        half(shapes),
+    )
+    assert trained == state
