@@ -1,0 +1,208 @@
+"""LSTM classifier, transformer, ViT: padding, causality, initial scale; and that they learn."""
+
+import math
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdl import losses, models, nn
+
+TOKENS = jnp.array([[3, 1, 4, 1, 5], [2, 6, 0, 0, 0], [5, 3, 5, 0, 0]])
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    model = models.lstm_classifier(7, 2, features=4, layers=2, bidirectional=True, padding=0)
+    params, state = jax.jit(lambda key: model.init(key, TOKENS))(jax.random.key(0))
+    return model, params, state
+
+
+def test_padding_changes_no_output(classifier):
+    model, params, state = classifier
+    apply = jax.jit(lambda tokens: model.apply(params, state, tokens)[0])
+    y = apply(TOKENS)
+    assert y.shape == (3, 2)
+    np.testing.assert_allclose(apply(TOKENS[1:2, :2]), y[1:2], rtol=1e-5)
+    np.testing.assert_allclose(apply(TOKENS[2:, :3]), y[2:], rtol=1e-5)
+    assert not np.allclose(apply(TOKENS.at[0, 4].set(2))[0], y[0])
+
+
+def test_lstm_classifier_is_its_layers_in_order():
+    def names(**keywords):
+        return [part.name for part in models.lstm_classifier(7, 2, **keywords).parts]
+
+    assert names() == ["embedding", "chain", "dense"]
+    assert names(layers=2, padding=0, dropout=0.0) == [
+        "masked", "embedding", "per_step", "lstm", "per_step", "chain", "dropout", "dense",
+    ]  # fmt: skip
+    assert names(bidirectional=True, layers=2) == ["embedding", "parallel", "parallel", "dense"]
+    model = models.lstm_classifier(7, 2, features=3, forget_bias=-0.5)
+    params, _ = jax.eval_shape(model.init, jax.random.key(0), TOKENS), None
+    assert params[0][1][0]["bias"].shape == (12,)
+    params, _ = model.init(jax.random.key(0), TOKENS)
+    assert params[1][0]["bias"].tolist() == [0] * 3 + [-0.5] * 3 + [0] * 6
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    model = models.transformer(7, length=6, depth=2, features=8, heads=2, stddev=0.3)
+    params, state = jax.jit(lambda key: model.init(key, TOKENS))(jax.random.key(0))
+    return model, params, state
+
+
+def test_transformer_predicts_from_the_past_alone(decoder):
+    model, params, state = decoder
+    apply = jax.jit(lambda tokens: model.apply(params, state, tokens)[0])
+    y, changed = apply(TOKENS), apply(TOKENS.at[:, 3].set(6))
+    assert y.shape == (3, 5, 7)
+    np.testing.assert_allclose(y[:, :3], changed[:, :3], rtol=1e-6)
+    assert not np.allclose(y[:, 3], changed[:, 3]) and not np.allclose(y[:, 4], changed[:, 4])
+    assert not np.allclose(y[0, 1], y[0, 3])
+
+
+def test_transformer_by_its_parts(decoder):
+    """The blocks by hand from the layers, which are tested on their own."""
+    model, params, state = decoder
+    assert [part.name for part in model.parts] == [
+        "embedding", "learned_positions",
+        *["attention", "perceptron"] * 2, "layer_norm", "dense",
+    ]  # fmt: skip
+    norm = nn.layer_norm()
+    attention = nn.multi_head_attention(2, causal=True)
+
+    def expected(params, tokens):
+        x = params[0]["embedding"][tokens] + params[1]["embedding"][None, :5]
+        for block in range(2):
+            norm_params, attention_params = params[2 + 2 * block][0]
+            normed, _ = norm.apply(norm_params, {}, x)
+            x = x + attention.apply(attention_params, {}, normed)[0]
+            norm_params, first, _, second = params[3 + 2 * block][0]
+            normed, _ = norm.apply(norm_params, {}, x)
+            hidden = nn.gelu(normed @ first["kernel"] + first["bias"][None, None])
+            x = x + hidden @ second["kernel"] + second["bias"][None, None]
+        return norm.apply(params[6], {}, x)[0] @ params[7]["kernel"]
+
+    y, _ = jax.jit(model.apply)(params, state, TOKENS)
+    np.testing.assert_allclose(y, jax.jit(expected)(params, TOKENS), rtol=2e-4, atol=1e-5)
+
+
+def test_transformer_starts_with_the_scales_stated():
+    model = models.transformer(300, length=40, depth=3, features=64, heads=2, hidden=100)
+    tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+    params, _ = jax.jit(lambda key: model.init(key, tokens))(jax.random.key(0))
+    small = 0.02 / math.sqrt(6)
+    attention, perceptron = params[2][0][1], params[3][0]
+    assert perceptron[1]["kernel"].shape == (64, 100)
+    for leaf, stddev in [
+        (params[0]["embedding"], 0.02),
+        (params[1]["embedding"], 0.02),
+        (attention["qkv"]["kernel"], 0.02),
+        (attention["out"]["kernel"], small),
+        (perceptron[1]["kernel"], 0.02),
+        (perceptron[3]["kernel"], small),
+        (params[9]["kernel"], 0.02),
+    ]:
+        assert abs(jnp.std(leaf) / stddev - 1) < 4 / math.sqrt(2 * leaf.size)
+    assert params[9].keys() == {"kernel"}
+
+
+def test_dropout_stands_after_the_embedding_and_in_every_branch():
+    plain = models.transformer(7, length=6, depth=2, features=8, heads=2)
+    model = models.transformer(7, length=6, depth=2, features=8, heads=2, dropout=0.0)
+
+    def count(layer):
+        return (layer.name == "dropout") + sum(count(part) for part in layer.parts)
+
+    assert (count(plain), count(model), model.parts[2].name) == (0, 5, "dropout")
+    vit = models.vit(3, depth=2, features=8, heads=2, dropout=0.0)
+    assert (count(models.vit(3, depth=2)), count(vit), vit.parts[3].name) == (0, 5, "dropout")
+
+
+CORPUS = (pathlib.Path(__file__).parents[2] / "LICENSE").read_text()[:1500]
+
+
+def text(length):
+    letters = sorted(set(CORPUS))
+    codes = np.array([letters.index(letter) for letter in CORPUS])
+    windows = np.lib.stride_tricks.sliding_window_view(codes, length + 1)
+    return jnp.asarray(windows, jnp.int32), len(letters)
+
+
+def learn(model, windows, target, steps, rate, batch=32):
+    """The mean loss of the last 20 steps of Adam; `target` splits a batch into x and y."""
+    params, state = model.init(jax.random.key(0), target(windows[:batch])[0])
+
+    def loss(params, x, y):
+        return losses.softmax_cross_entropy(model.apply(params, state, x, train=True)[0], y).mean()
+
+    def step(carry, t):
+        params, first, second = carry
+        chosen = jax.random.randint(
+            jax.random.fold_in(jax.random.key(1), t), batch, 0, len(windows)
+        )
+        value, gradient = jax.value_and_grad(loss)(params, *target(windows[chosen]))
+        first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
+        second = jax.tree.map(lambda v, g: 0.99 * v + 0.01 * g * g, second, gradient)
+        a, b = 1 - 0.9 ** (t + 1.0), 1 - 0.99 ** (t + 1.0)
+        params = jax.tree.map(
+            lambda w, m, v: w - rate * (m / a) / (jnp.sqrt(v / b) + 1e-8), params, first, second
+        )
+        return (params, first, second), value
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    _, values = jax.jit(lambda c: jax.lax.scan(step, c, jnp.arange(steps)))((params, zeros, zeros))
+    return float(values[0]), float(values[-20:].mean())
+
+
+@pytest.mark.slow
+def test_a_transformer_learns_a_text():
+    windows, letters = text(32)
+    model = models.transformer(letters, length=32, depth=2, features=64, heads=4)
+    first, last = learn(model, windows, lambda w: (w[:, :-1], w[:, 1:]), 400, 3e-3)
+    # Before training: as good as guessing. After: 1500 letters nearly known by heart.
+    assert abs(first - math.log(letters)) < 0.2
+    assert last < 0.5
+
+
+@pytest.mark.slow
+def test_an_lstm_learns_a_text():
+    windows, letters = text(16)
+    model = models.lstm_classifier(letters, letters, features=64)
+    first, last = learn(model, windows, lambda w: (w[:, :-1], w[:, -1]), 800, 1e-2)
+    assert abs(first - math.log(letters)) < 0.3
+    assert last < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "lstm_classifier", "transformer", "vit"])
+def test_compile_time_hardly_grows_with_the_lanes(name):
+    images = jnp.zeros((8, 8, 8, 1))
+    model, x = {
+        "mlp": (models.mlp((32, 10), batch_norm=True, dropout=0.1), images),
+        "lstm_classifier": (models.lstm_classifier(7, 2, features=16), TOKENS),
+        "transformer": (models.transformer(7, length=6, depth=2, features=16), TOKENS),
+        "vit": (models.vit(10, depth=2, features=16), images),
+    }[name]
+
+    def step(params, state, key):
+        def loss(params):
+            y, after = model.apply(params, state, x, key=key, train=True)
+            return jnp.square(y).mean(), after
+
+        gradient, after = jax.grad(loss, has_aux=True)(params)
+        return jax.tree.map(lambda w, g: w - 0.1 * g, params, gradient), after
+
+    def seconds(lanes):
+        keys = jax.random.split(jax.random.key(0), lanes)
+        shapes = jax.eval_shape(jax.vmap(lambda key: model.init(key, x)), keys)
+        lowered = jax.jit(jax.vmap(step)).lower(*shapes, keys)
+        start = time.process_time()
+        lowered.compile()
+        return time.process_time() - start
+
+    few = min(seconds(4), seconds(5))
+    assert min(seconds(64), seconds(65)) < 1.5 * few

@@ -1,0 +1,46 @@
+"""The vision transformer: patches by a loop, order of its layers, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdl import models
+from jdl.models.vit import patches
+
+
+def test_patches_by_a_loop():
+    images = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3).astype(np.float32)
+    expected = [
+        [
+            images[b, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].ravel()
+            for i in range(2)
+            for j in range(3)
+        ]
+        for b in range(2)
+    ]
+    assert (patches(jnp.asarray(images), 2) == np.array(expected)).all()
+    with pytest.raises(ValueError, match="`patch` must divide the image's 4x6, got patch=4"):
+        patches(jnp.asarray(images), 4)
+
+
+def test_vit_sees_every_patch_and_its_place():
+    model = models.vit(3, patch=2, depth=1, features=8, heads=2, hidden=5, stddev=0.5)
+    assert [part.name for part in model.parts] == [
+        "cut", "dense", "sinusoidal_positions", "attention", "perceptron",
+        "layer_norm", "mean_step", "dense",
+    ]  # fmt: skip
+    images = jax.random.normal(jax.random.key(1), (2, 4, 4, 1))
+    params, state = jax.jit(lambda key: model.init(key, images))(jax.random.key(0))
+    assert params[4][0][1]["kernel"].shape == (8, 5)
+    apply = jax.jit(lambda x: model.apply(params, state, x)[0])
+    y = apply(images)
+    assert y.shape == (2, 3)
+    for row in (0, 2):
+        for column in (0, 2):
+            changed = apply(images.at[0, row, column].add(1.0))
+            assert not np.allclose(changed[0], y[0], atol=1e-4)
+            np.testing.assert_allclose(changed[1], y[1], rtol=1e-5)
+    # Two patches exchanged: positions tell.
+    swapped = images.at[0, :2, :2].set(images[0, 2:, 2:]).at[0, 2:, 2:].set(images[0, :2, :2])
+    assert not np.allclose(apply(swapped)[0], y[0], atol=1e-4)
