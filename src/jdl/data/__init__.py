@@ -1,6 +1,6 @@
 """Data sets as NumPy arrays, and batches drawn from them inside the compiled program."""
 
-from jdl.data import preprocess
+from jdl.data import augment, preprocess, synthetic
 from jdl.data.batches import batch_indices, permute, steps_per_epoch, take
 from jdl.data.cifar import cifar10, cifar100
 from jdl.data.dataset import (
@@ -15,29 +15,48 @@ from jdl.data.dataset import (
 from jdl.data.digits import digits
 from jdl.data.idx import fashion_mnist, idx, mnist
 from jdl.data.named import by_name
+from jdl.data.sampling import (
+    Sampler,
+    class_weights,
+    fold_indices,
+    kfold,
+    sampler,
+    weighted_indices,
+)
+from jdl.data.stream import batches, prefetch
 from jdl.data.tables import csv, npy, npz
 
 __all__ = [
     "DataError",
     "Dataset",
+    "Sampler",
+    "augment",
     "batch_indices",
+    "batches",
     "by_name",
     "check",
     "cifar10",
     "cifar100",
+    "class_weights",
     "classes",
     "csv",
     "digits",
     "fashion_mnist",
+    "fold_indices",
     "from_arrays",
     "idx",
+    "kfold",
     "mnist",
     "npy",
     "npz",
     "permute",
+    "prefetch",
     "prepare",
     "preprocess",
+    "sampler",
     "split_indices",
     "steps_per_epoch",
+    "synthetic",
     "take",
+    "weighted_indices",
 ]
