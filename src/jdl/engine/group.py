@@ -44,7 +44,7 @@ class Saved(NamedTuple):
 class Segment(NamedTuple):
     """What one segment of a group brought."""
 
-    count: int  # reports that each busy lane made
+    reports: int  # that each busy lane made
     busy: list[int]  # lanes
     trials: list[int]  # of the busy lanes
     started: list[int]  # trials
@@ -90,7 +90,7 @@ class Group:
     def compile(self) -> None:
         """Compiles the program; everything else needs that first."""
         self.program = compile_lanes(
-            self.work, self._example, self._mesh, self.plan.lanes, self.plan.unroll
+            self.work, dict(self._example), self._mesh, self.plan.lanes, self.plan.unroll
         )
 
     def prepare(self, data: Any, saved: Mapping[int, Saved]) -> None:

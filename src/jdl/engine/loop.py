@@ -16,27 +16,12 @@ import jax
 import numpy as np
 
 from jdl.engine import checkpoint, store
+from jdl.engine.goal import Goal
 from jdl.engine.group import Group, Saved, Segment
 from jdl.engine.progress import Progress, Status
 
 CHECKPOINT = "lanes.safetensors"
 SEGMENT_SECONDS = 0.1  # below that, the host's share of a segment shows
-
-
-class Goal(NamedTuple):
-    """What a run is judged by.
-
-    Attributes:
-      metric: its name among the reports.
-      sign: 1 if larger is better, -1 if smaller is.
-    """
-
-    metric: str
-    sign: int
-
-    def score(self, value: float) -> float:
-        """Larger is better, and worst of all if `value` is not a number."""
-        return self.sign * value if math.isfinite(value) else -math.inf
 
 
 class Stopping(NamedTuple):
@@ -84,14 +69,25 @@ class Loop:
         *,
         stopping: Stopping | None = None,
         keep: int = 10,
+        keep_best: bool = False,
         checkpoint_seconds: float = 30.0,
         progress: Progress,
-        on_segment: Callable[[Group, Segment], bool] | None = None,
     ):
+        """Takes what is to run.
+
+        Args:
+          groups: of trials.
+          db: where what they bring is written.
+          goal: what they are judged by.
+          stopping: ends trials early.
+          keep: of how many trials the states are kept.
+          keep_best: keep the state of a trial at its best report, not at its end.
+          checkpoint_seconds: between checkpoints, if the store has a folder.
+          progress: shows what is done.
+        """
         self._groups, self._db, self._goal = groups, db, goal
-        self._stopping, self._keep = stopping, keep
+        self._stopping, self._keep, self._keep_best = stopping, keep, keep_best
         self._checkpoint_seconds, self._progress = checkpoint_seconds, progress
-        self._on_segment = on_segment
         self._kept = db.scores()
         self._lane_steps = 0
         self._pace: dict[int, float] = {}  # seconds of a report, by group
@@ -174,7 +170,10 @@ class Loop:
     def _reports_of(self, group: Group) -> int:
         """How many reports the next segment of `group` makes."""
         pace = self._pace.get(id(group))
-        most = 1 if pace is None else max(1, round(SEGMENT_SECONDS / pace))
+        if pace is None or self._keep_best:
+            most = 1
+        else:
+            most = max(1, round(SEGMENT_SECONDS / pace))
         if self._stopping is not None:
             rungs = self._stopping.rungs(group.work.reports)
             seated = set(group.done[group.busy].tolist()) | {0}
@@ -186,22 +185,27 @@ class Loop:
         segment = group.collect()
         seconds = time.monotonic() - start
         if id(group) in self._pace or seconds > SEGMENT_SECONDS:
-            self._pace[id(group)] = max(seconds, 1e-4) / segment.count
+            self._pace[id(group)] = max(seconds, 1e-4) / segment.reports
         else:
-            self._pace[id(group)] = max(seconds / segment.count, SEGMENT_SECONDS / 8)
-        self._lane_steps += group.width * segment.count * group.work.report_every
+            self._pace[id(group)] = max(seconds / segment.reports, SEGMENT_SECONDS / 8)
+        self._lane_steps += group.width * segment.reports * group.work.report_every
         ended = list(segment.ended)
         column = group.names.index(self._goal.metric)
         scores = [self._goal.score(float(row[column])) for row in segment.last]
         gone = {lane for lane, _ in ended}
         ended += self._stopped(group, segment, scores, gone)
-        if self._on_segment is not None and self._on_segment(group, segment):
-            self._stop_requested = True
-        states = self._best_states(group, segment, scores, ended)
+        if self._keep_best:
+            candidates = list(zip(segment.busy, segment.trials, scores))
+        else:
+            score_of = dict(zip(segment.busy, scores))
+            candidates = [
+                (lane, end.trial, score_of[lane]) for lane, end in ended if end.status == store.DONE
+            ]
+        states = self._best_states(group, candidates)
         self._db.record(
             segment.rows, [end for _, end in ended], segment.started, states, self._keep
         )
-        self._reports_done += len(segment.busy) * segment.count
+        self._reports_done += len(segment.busy) * segment.reports
         for _, end in ended:
             self._ends[end.status] += 1
             # What a trial that ended early will not do is done.
@@ -235,27 +239,21 @@ class Loop:
         return ended
 
     def _best_states(
-        self,
-        group: Group,
-        segment: Segment,
-        scores: list[float],
-        ended: list[tuple[int, store.Ended]],
+        self, group: Group, candidates: Sequence[tuple[int, int, float]]
     ) -> list[tuple[int, float, bytes]]:
-        """The states of trials that ended among the best `keep` so far."""
-        score_of = dict(zip(segment.busy, scores))
+        """The states of those lanes, of (lane, trial, score), that are among the best so far."""
         states = []
-        for lane, end in ended:
-            score = score_of[lane]
-            worst = min(self._kept.values(), default=-math.inf)
-            room = len(self._kept) < self._keep
-            if end.status != store.DONE or score == -math.inf or self._keep < 1:
+        for lane, trial, score in candidates:
+            kept = self._kept
+            others = [kept[t] for t in kept if t != trial]
+            beaten = len(others) >= self._keep and score <= min(others, default=math.inf)
+            if beaten or score == -math.inf or score <= kept.get(trial, -math.inf):
                 continue
-            if room or score > worst:
-                states.append((end.trial, score, checkpoint.to_bytes(group.lane_state(lane))))
-                self._kept[end.trial] = score
-                if not room:
-                    # As the store does: of equal scores the later trial goes.
-                    del self._kept[min(self._kept, key=lambda t: (self._kept[t], -t))]
+            states.append((trial, score, checkpoint.to_bytes(group.lane_state(lane))))
+            kept[trial] = score
+            if len(kept) > self._keep:
+                # As the store does: of equal scores the later trial goes.
+                del kept[min(kept, key=lambda t: (kept[t], -t))]
         return states
 
     def write_checkpoint(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pathlib
@@ -39,10 +40,8 @@ def use_all_cores() -> None:
     running: then the devices stay as they are.
     """
     if jax.config.jax_num_cpu_devices == -1:  # type: ignore[attr-defined]
-        try:
+        with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", _usable_cores())
-        except RuntimeError:
-            pass
 
 
 def _usable_cores() -> int:

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int, PyTree, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jdl import tree
 from jdl.data.batches import batch_indices, take
-from jdl.engine.trial import Batch, Metrics, State, Trial, bound, evaluate_split, trial_keys
+from jdl.engine.keys import to_keys, to_words, trial_keys
+from jdl.engine.trial import Batch, Metrics, State, Trial, bound, evaluate_split
 
 Numbers = dict[str, Any]
 
@@ -28,7 +29,7 @@ Numbers = dict[str, Any]
 class Lanes(NamedTuple):
     """What lives on the devices between segments; every leaf has a leading lane axis."""
 
-    state: State  # the trial's own state, at its last finite step
+    state: State  # the trial's own, at its last finite step, keys as words
     step: Int[Array, " lanes"]  # steps taken
     diverged: Int[Array, " lanes"]  # the step that failed, -1 while none has
     first_loss: Array  # loss at step 0, which growth is measured against
@@ -74,8 +75,18 @@ class Workload(NamedTuple):
         )
 
     def trial(self, numbers: Numbers) -> Trial:
-        """The trial of the given numbers, bound to the shape of a batch."""
-        return bound(self.make(numbers), self.batch_like())
+        """The trial of the given numbers, bound to the shape of a batch, its state in words."""
+        trial = bound(self.make(numbers), self.batch_like())
+
+        def step(state: State, batch: Batch, key: Any) -> tuple[State, Metrics]:
+            state, metrics = trial.step(to_keys(state), batch, key)
+            return to_words(state), metrics
+
+        return Trial(
+            init=lambda key: to_words(trial.init(key)),
+            step=step,
+            evaluate=lambda state, batch: trial.evaluate(to_keys(state), batch),
+        )
 
 
 class Shapes(NamedTuple):
@@ -123,7 +134,8 @@ def _check_same_state(before: State, after: State) -> None:
         {path: (leaf.shape, str(leaf.dtype)) for path, leaf in tree.named_leaves(t).items()}
         for t in (before, after)
     ]
-    if jax.tree.structure(before) != jax.tree.structure(after) or shapes[0] != shapes[1]:
+    same = jax.tree.structure(before) == jax.tree.structure(after)  # type: ignore[operator]
+    if not same or shapes[0] != shapes[1]:
         changed = sorted(
             path for path in {*shapes[0], *shapes[1]} if shapes[0].get(path) != shapes[1].get(path)
         )
@@ -168,10 +180,15 @@ def _report(
     # Indices and keys of all steps at once: inside the scan each would be a
     # kernel of its own, which costs a small model a third of its step.
     indices = batch_indices(keys.data, lane.step, work.report_every, work.batch_size, examples)
-    step_keys = jax.vmap(lambda step: jax.random.fold_in(keys.trial, step))(steps)
+    # As words, because the key-reuse checker takes the axis that vmap moves in
+    # scanned typed keys for a second use.
+    step_keys = jax.vmap(lambda step: jax.random.key_data(jax.random.fold_in(keys.trial, step)))(
+        steps
+    )
 
     def step(lane: Lanes, xs: tuple[Array, Array]) -> tuple[Lanes, Metrics]:
-        index, key = xs
+        index, words = xs
+        key = jax.random.wrap_key_data(words, impl="threefry2x32")
         batch = take(data["train"], index)
         state, metrics = trial.step(lane.state, batch, key)
         metrics = {name: jnp.asarray(m, jnp.float32) for name, m in metrics.items()}
@@ -230,9 +247,7 @@ class LaneProgram(NamedTuple):
     def empty(self) -> Lanes:
         """Lanes that hold nothing yet."""
         return self.place(
-            jax.tree.map(
-                lambda a: np.zeros((self.width, *a.shape), a.dtype), _raw_shapes(self.shapes.lane)
-            )
+            jax.tree.map(lambda a: np.zeros((self.width, *a.shape), a.dtype), self.shapes.lane)
         )
 
     def place(self, lanes: Any) -> Any:
@@ -243,30 +258,6 @@ class LaneProgram(NamedTuple):
 def _pack(metrics: Metrics, lanes: int) -> Array:
     columns = [metrics[name].astype(jnp.float32) for name in sorted(metrics)]
     return jnp.stack(columns, axis=1) if columns else jnp.zeros((lanes, 0))
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _raw(lane: PyTree) -> PyTree:
-    """`lane` with typed keys as their raw words, so that the host can hold and store it."""
-    return jax.tree.map(lambda a: jax.random.key_data(a) if _is_key(a) else a, lane)
-
-
-def _typed(lane: PyTree, like: PyTree) -> PyTree:
-    """The inverse of `_raw`."""
-
-    def leaf(a: Array, b: Any) -> Array:
-        if not _is_key(b):
-            return a
-        return jax.random.wrap_key_data(a, impl=jax.random.key_impl(b))
-
-    return jax.tree.map(leaf, lane, like)
-
-
-def _raw_shapes(lane: PyTree) -> PyTree:
-    return jax.eval_shape(_raw, lane)
 
 
 def compile_lanes(
@@ -286,8 +277,6 @@ def compile_lanes(
     def segment(
         lanes: Lanes, assign: Assignment, root: Any, count: Any, data: dict[str, Batch]
     ) -> tuple[Lanes, Outcome]:
-        lanes = _typed(lanes, shapes.lane)
-
         def refill(lanes: Lanes) -> Lanes:
             def one(old: Lanes, numbers: Numbers, stream: Any, fresh: Any) -> Lanes:
                 return tree.where(fresh, _start(work, numbers, root, stream), old)
@@ -319,7 +308,7 @@ def compile_lanes(
             lambda: jnp.full((lanes_per_device, len(shapes.final)), jnp.nan),
         )
         progress = jnp.stack([lanes.step, lanes.diverged], axis=1)
-        return _raw(lanes), Outcome(reports, final, progress)
+        return lanes, Outcome(reports, final, progress)
 
     by_lane, everywhere = P("lanes"), P()
     sharding, replicated = NamedSharding(mesh, by_lane), NamedSharding(mesh, everywhere)
@@ -342,7 +331,7 @@ def compile_lanes(
     compiled = (
         jax.jit(mapped, donate_argnums=0)
         .lower(
-            like(_raw_shapes(shapes.lane), sharding, (width,)),
+            like(shapes.lane, sharding, (width,)),
             Assignment(
                 numbers={
                     name: jax.ShapeDtypeStruct((width,), np.asarray(n).dtype, sharding=sharding)

@@ -1,4 +1,4 @@
-"""The trial: one complete training run as pure functions, and how its random numbers are keyed."""
+"""The trial: one complete training run as pure functions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from jaxtyping import PyTree
 State = PyTree
 Batch = PyTree
 Metrics = dict[str, Any]
-
-# A step's stream is its number, so the two other streams sit at the far end of uint32.
-_INIT_STREAM = 2**32 - 1
-_DATA_STREAM = 2**32 - 2
 
 
 class Trial(NamedTuple):
@@ -38,30 +34,6 @@ class Trial(NamedTuple):
     step: Callable[[State, Batch, Any], tuple[State, Metrics]]
     evaluate: Callable[[State, Batch], Metrics]
     bind: Callable[[Batch], Trial] | None = None
-
-
-class Keys(NamedTuple):
-    """The keys of one trial, each the root of its own stream."""
-
-    init: jax.Array
-    data: jax.Array
-    trial: jax.Array
-
-
-def trial_keys(root: Any, stream: Any) -> Keys:
-    """The keys of the trial numbered `stream` under the run's `root` seed.
-
-    A trial's key is `fold_in(key(root), stream)` and a step's
-    `fold_in(trial_key, step)`, so neither depends on how many lanes, devices
-    or other trials there are. Threefry is named outright: under `vmap` the
-    hardware generators ignore all keys but the first.
-    """
-    trial = jax.random.fold_in(jax.random.key(root, impl="threefry2x32"), stream)
-    return Keys(
-        init=jax.random.fold_in(trial, jnp.uint32(_INIT_STREAM)),
-        data=jax.random.fold_in(trial, jnp.uint32(_DATA_STREAM)),
-        trial=trial,
-    )
 
 
 def bound(trial: Trial, batch: Batch) -> Trial:

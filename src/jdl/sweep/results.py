@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jdl.engine import checkpoint, store
+from jdl.engine.keys import to_keys
 
 
 class TrialResult(NamedTuple):
@@ -106,7 +107,7 @@ class Results:
             state: PyTree | None = None
             if trial_id in kept and (leaves := db.state(trial_id)) is not None:
                 like = state_like(trial_id) if state_like else None
-                state = leaves if like is None else checkpoint.fill(like, leaves)
+                state = leaves if like is None else to_keys(checkpoint.fill(like, leaves))
             trials.append(TrialResult(trial_id, config, status, steps, metrics | final, state))
         return Results(specification, trials, curves, db.notes(), db.folder)
 

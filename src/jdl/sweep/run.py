@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import inspect
 import os
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +13,13 @@ from jax.sharding import Mesh
 
 from jdl.data.dataset import Dataset, check
 from jdl.engine import store
+from jdl.engine.goal import choose_goal
 from jdl.engine.group import Group, Queued
-from jdl.engine.loop import CHECKPOINT, Goal, Loop, Stats, Stopping, read_checkpoint
+from jdl.engine.loop import CHECKPOINT, Loop, Stats, Stopping, read_checkpoint
 from jdl.engine.plan import Plan, lane_mesh, make_plan, use_all_cores
 from jdl.engine.program import Shapes, Workload, trace_shapes
 from jdl.engine.progress import Progress
+from jdl.engine.specification import fingerprint, identity
 from jdl.engine.trial import Trial
 from jdl.engine.workload import make_workload
 from jdl.sweep.results import Results
@@ -152,7 +151,7 @@ def run(
     shown = Progress(progress)
     try:
         specification = {
-            "make_trial": _identity(make_trial),
+            "make_trial": identity(make_trial),
             "space": to_json(parsed),
             "search": searcher.name,
             "stopping": stopping.name if stopping else None,
@@ -188,9 +187,8 @@ def run(
             (db.folder / CHECKPOINT).unlink(missing_ok=True)  # type: ignore[operator]
         if groups or not resumed:
             db.note(plans={g.label: g.plan._asdict() for g in groups}, stats=stats._asdict())
-        shapes = {label: shapes.lane.state for label, _, shapes, _ in prepared}
-        label_of = {q.trial: label for label, _, _, queue in prepared for q in queue}
-        results = Results.read(db, lambda trial: shapes[label_of[trial]])
+        state_of = {q.trial: s.lane.state for _, _, s, queue in prepared for q in queue}
+        results = Results.read(db, state_of.__getitem__)
     finally:
         shown.close()
         db.close()
@@ -254,7 +252,11 @@ def _try_extremes(make_trial: MakeTrial, static: dict[str, Any], configs: Sequen
 def _trace(work: Workload, queued: Queued, label: str) -> Shapes:
     try:
         return trace_shapes(work, dict(queued.numbers))
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+    except TypeError as error:  # of which JAX's errors about traced values are kinds
+        traced = isinstance(error, jax.errors.JAXTypeError) or "concrete value" in str(error)
+        if not traced:
+            error.add_note(f"While the trial of {label or 'this space'} was traced.")
+            raise
         raise ValueError(
             "make_trial, or the trial that it makes, used a hyperparameter as a Python value (in "
             "an `if`, as a shape, or in NumPy), but numbers of a space are traced. If it sets a "
@@ -264,45 +266,3 @@ def _trace(work: Workload, queued: Queued, label: str) -> Shapes:
     except Exception as error:
         error.add_note(f"While the trial of {label or 'this space'} was traced.")
         raise
-
-
-def choose_goal(reported: set[str], metric: str | None, goal: str | None) -> Goal:
-    """What trials are judged by, as `run` describes it.
-
-    Raises:
-      ValueError: nothing of that name is reported, or `goal` is no goal.
-    """
-    if metric is None:
-        wanted = ("valid_accuracy", "valid_loss", "train_loss")
-        metric = next((m for m in wanted if m in reported), None)
-        if metric is None:
-            raise ValueError(f"Name the `metric` to judge by, one of {sorted(reported)}.")
-    if metric not in reported:
-        raise ValueError(f"`metric` must be one of {sorted(reported)}, got metric={metric!r}.")
-    if goal not in (None, "max", "min"):
-        raise ValueError(f"`goal` must be 'max' or 'min', got goal={goal!r}.")
-    if goal is None:
-        goal = "max" if "accuracy" in metric else "min"
-    return Goal(metric, 1 if goal == "max" else -1)
-
-
-def fingerprint(dataset: Dataset) -> dict[str, Any]:
-    """Shapes and a checksum of each split, by which a resumed run knows its data."""
-    prints = {}
-    for name, split in zip(Dataset._fields, dataset):
-        if split is not None:
-            leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(split)]
-            crc = functools.reduce(lambda c, a: zlib.crc32(a.data, c), leaves, 0)
-            prints[name] = {"shapes": [list(a.shape) for a in leaves], "crc32": crc}
-    return prints
-
-
-def _identity(function: Any) -> str:
-    """The name of a function and a hash of its source, if there is one to read."""
-    target = function.func if isinstance(function, functools.partial) else function
-    name = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}"
-    try:
-        source = inspect.getsource(target)
-    except (OSError, TypeError):
-        return name
-    return f"{name}#{hashlib.sha256(source.encode()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""Search spaces: what each hyperparameter may be, which are static, and how a space is written down."""
+"""Search spaces: what each hyperparameter may be, what is static, how a space is written."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def choice(*options: Any, static: bool | None = None) -> Dimension:
         raise ValueError(f"Only numbers can be traced, got choice{plain} with static=False.")
     fixed = not numeric if static is None else static
     if numeric and not fixed and any(isinstance(o, float) for o in plain):
-        plain = tuple(float(o) for o in plain)
+        plain = tuple(float(o) for o in options)
     explicit = numeric and fixed
     arguments: Any = {"options": list(plain), "static": True} if explicit else list(plain)
     return Dimension("choice", arguments, fixed, plain, lambda u: plain[int(u * len(plain))])

@@ -2,15 +2,22 @@
 
 from jdl.engine.checkpoint import CheckpointError, load, save
 from jdl.engine.trial import Trial
+from jdl.train.fit import Fit, Interrupted, fit
 from jdl.train.supervised import TrainState, classifier, regressor, supervised
 
 __all__ = [
-    "CheckpointError",
-    "TrainState",
+    # a run
+    "fit",
+    "Fit",
+    "Interrupted",
+    # what runs
     "Trial",
     "classifier",
-    "load",
     "regressor",
-    "save",
     "supervised",
+    "TrainState",
+    # checkpoints
+    "save",
+    "load",
+    "CheckpointError",
 ]
