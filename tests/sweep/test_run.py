@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.engine.toys import EXAMPLES, dataset, line_trial
 
 from jdl import sweep
 from jdl.train import Trial
-from tests.engine.toys import EXAMPLES, dataset, line_trial
 
 QUIET = {"progress": False, "batch_size": 4}
 
@@ -319,7 +319,7 @@ class TestErrors:
             sweep.run(make, {"lr": 0.1}, dataset(), epochs=1, **QUIET)
 
     def test_no_trial(self):
-        with pytest.raises(TypeError, match="must give a jdl.train.Trial, got int"):
+        with pytest.raises(TypeError, match=r"must give a jdl\.train\.Trial, got int"):
             sweep.run(lambda hp: 3, {"lr": 0.1}, dataset(), epochs=1, **QUIET)
 
     def test_a_metric_that_is_not_reported(self):

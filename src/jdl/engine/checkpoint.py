@@ -28,12 +28,14 @@ def to_bytes(arrays: PyTree, notes: Mapping[str, Any] | None = None) -> bytes:
     leaves = {path: np.asarray(leaf) for path, leaf in tree.named_leaves(arrays).items()}
     # safetensors' NumPy reader knows no bfloat16: what NumPy does not know travels as words.
     plain = {path: _words(leaf) for path, leaf in leaves.items()}
-    header = {
-        "notes": json.dumps(notes or {}),
-        "dtypes": json.dumps({path: str(leaf.dtype) for path, leaf in leaves.items()}),
-        "crc32": json.dumps({path: zlib.crc32(leaf.tobytes()) for path, leaf in plain.items()}),
-    }
-    return safetensors.numpy.save(plain, header)
+    body = json.dumps(
+        {
+            "notes": notes or {},
+            "dtypes": {path: str(leaf.dtype) for path, leaf in leaves.items()},
+            "crc32": {path: zlib.crc32(leaf.tobytes()) for path, leaf in plain.items()},
+        }
+    )
+    return safetensors.numpy.save(plain, {"jdl": body, "crc32": str(zlib.crc32(body.encode()))})
 
 
 def _words(leaf: np.ndarray) -> np.ndarray:
@@ -51,17 +53,20 @@ def from_bytes(blob: bytes, source: str = "checkpoint") -> tuple[dict[str, np.nd
         leaves = safetensors.numpy.load(blob)
         length = int.from_bytes(blob[:8], "little")
         header = json.loads(blob[8 : 8 + length])["__metadata__"]
-        sums, dtypes = json.loads(header["crc32"]), json.loads(header["dtypes"])
-        notes = json.loads(header["notes"])
+        if str(zlib.crc32(header["jdl"].encode())) != header["crc32"]:
+            raise ValueError("the checksum of its header does not match")
+        body = json.loads(header["jdl"])
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{source} is not a readable checkpoint: {error}") from error
+    if leaves.keys() != body["dtypes"].keys():
+        raise CheckpointError(f"{source} is corrupt: its leaves are not those it was written with.")
     for path, leaf in leaves.items():
-        if zlib.crc32(np.ascontiguousarray(leaf).tobytes()) != sums.get(path):
+        if zlib.crc32(np.ascontiguousarray(leaf).tobytes()) != body["crc32"][path]:
             raise CheckpointError(f"{source} is corrupt: the checksum of {path!r} does not match.")
-        wanted = dtypes[path]
+        wanted = body["dtypes"][path]
         if str(leaf.dtype) != wanted:
             leaves[path] = leaf.view(getattr(ml_dtypes, wanted, None) or np.dtype(wanted))
-    return leaves, notes
+    return leaves, body["notes"]
 
 
 def fill(like: PyTree, leaves: Mapping[str, np.ndarray], source: str = "checkpoint") -> PyTree:

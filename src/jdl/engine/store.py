@@ -69,15 +69,18 @@ class Store:
             self._prepare()
         elif not path.exists():
             raise StoreError(f"{self.folder} holds no run: there is no run.sqlite in it.")
-        with self._readable():
-            self._db = sqlite3.connect(path, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-            self._metrics = tuple(row[1] for row in self._db.execute("PRAGMA table_info(reports)"))[
-                2:
-            ]
+        self._db = sqlite3.connect(path, check_same_thread=False)
+        try:
+            with self._readable():
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                columns = self._db.execute("PRAGMA table_info(reports)").fetchall()
+                self._metrics = tuple(name for _, name, *_ in columns)[2:]
+        except StoreError:
+            self.close()
+            raise
 
     def _prepare(self) -> None:
         assert self.folder is not None
@@ -92,6 +95,7 @@ class Store:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                self._lock.close()
                 raise StoreError(
                     f"Another process is running in {self.folder}. Wait for it, or give another "
                     "folder; `jdl report` may look at it meanwhile."
