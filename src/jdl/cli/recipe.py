@@ -244,6 +244,21 @@ def load(task: Task, space: Space) -> data.Dataset:
     return data.by_name(name)(standardize=not task.raw, **shape)
 
 
+def check(
+    make_trial: Callable[[dict[str, Any]], train.Trial],
+    space: Space,
+    dataset: data.Dataset,
+    task: Task,
+    trials: int | None,
+) -> None:
+    """Raises ValueError for what a run would refuse, before anything is said or written."""
+    for name, value in (("epochs", task.epochs), ("trials", trials)):
+        if value is not None and value < 1:
+            raise ValueError(f"`--{name}` must be at least 1, got {value}.")
+    data.steps_per_epoch(len(dataset.train[0]), task.batch_size)
+    make_trial({name: d.points[0] if d.points else d.at(0.5) for name, d in space.items()})
+
+
 def chance(dataset: data.Dataset) -> float | None:
     """The accuracy of always naming the commonest class; None where targets are no classes."""
     _, y = dataset.valid or dataset.train
@@ -258,10 +273,15 @@ def describe(task: Task, dataset: data.Dataset, space: Space, trials: int | None
     points = {n: len(d.points) for n, d in space.items() if d.points is not None}
     axes = {n: count for n, count in points.items() if count > 1}
     free = [n for n, d in space.items() if d.points is None]
-    product = math.prod(axes.values())
-    what = " x ".join([*(f"{count} {name}" for name, count in axes.items()), *free])
-    count = f"{trials if trials is not None else product:,} trials"
-    how = f"{count}: {what}." if trials is None else f"{count} drawn from {what}."
+    if trials is None:
+        plurals = {"lr": "rates", "optimizer": "optimizers", "seed": "seeds", "model": "models"}
+        counts = " x ".join(
+            f"{count} {plurals.get(name, f'values of {name}')}" for name, count in axes.items()
+        )
+        how = f"{math.prod(axes.values()):,} trials: {counts or 'one configuration'}."
+    else:
+        drawn = [name for name in space if name in (*axes, *free) and name != "seed"]
+        how = f"{trials:,} trials: random {', '.join(drawn)}; {points['seed']} seeds of each."
     return f"{how}\n{_describe_task(task, dataset, space)}"
 
 

@@ -47,7 +47,7 @@ class Report:
         if self.by is not None and self.by not in space:
             raise ValueError(f"`--by` must be one of {', '.join(space)}, got {self.by!r}.")
         if self.best:
-            results.show(self.best)
+            summary.show_trials(results, self.best, self.metric or results.metric)
         summary.show(
             results,
             self.run_folder,

@@ -24,6 +24,7 @@ def show(
     results: Results,
     out: Path | None,
     *,
+    fresh: bool = False,
     metric: str | None = None,
     axis: str | None = None,
     plot: bool = True,
@@ -34,27 +35,67 @@ def show(
     Args:
       results: of a sweep, finished or running.
       out: its folder.
+      fresh: whether it ran in one go, so that its seconds are those of all trials.
       metric: what to compare by; what trials were judged by, if not given.
       axis: the hyperparameter along the picture's axis; the rate, if not given.
       plot: whether to draw the picture.
       file: of the picture; in the folder, if not given.
     """
-    console = Console(highlight=False)
+    screen = console()
     metric = metric or results.metric
     best = best_of_each(results, metric)
-    console.print(_table(results, best, metric))
-    _say(console, _counts(results))
+    screen.print(_table(results, best, metric))
+    _say(screen, _counts(results, fresh))
     for hint in _edges(results, best):
-        _say(console, hint)
+        _say(screen, hint)
     if out is None:
         return
-    _say(console, f"run:     {out}")
+    _say(screen, f"run:     {out}")
     axis = axis or default_axis(results)
     if not plot or axis is None:
         return
     chance = folder.read_note(out).get("chance") if "accuracy" in metric else None
     path = file or out / f"{axis}.png"
-    _say(console, picture.save(lambda: sweep_figure(results, axis, metric, chance), path, out))
+    _say(screen, picture.save(lambda: sweep_figure(results, axis, metric, chance), path, out))
+
+
+def show_trials(results: Results, count: int, metric: str) -> None:
+    """Prints the best `count` trials, one row each, without what is the same in all."""
+    statics, numbers = varying(results, static=True), varying(results, static=False)
+    configs = [*statics, *numbers, *filter(None, [results.seed_name])]
+    test = test_metric(results, metric)
+    sign = 1 if "accuracy" in metric else -1
+    if metric == results.metric:
+        sign = 1 if results.specification["goal"] == "max" else -1
+    ranked = sorted(
+        (t for t in results.trials if math.isfinite(t.metrics.get(metric, math.nan))),
+        key=lambda t: -sign * t.metrics[metric],
+    )
+    title = f"The best trials by {words(metric)}"
+    table = Table(title=title, title_style="", title_justify="left")
+    table.box, table.pad_edge = box.SIMPLE_HEAD, False
+    for name in ("trial", "status", *configs, metric, *filter(None, [test])):
+        heading = words(name).replace(" ", "\n")
+        justify: Any = "left" if name in ("status", *statics) else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
+    for trial in ranked[:count]:
+        values = [trial.config[n] for n in configs]
+        values += [trial.metrics.get(m, math.nan) for m in (metric, test) if m]
+        table.add_row(str(trial.trial), trial.status, *map(format_value, values))
+    console().print(table)
+
+
+def test_metric(results: Results, metric: str) -> str | None:
+    """The test metric that goes with `metric`, if there is one and it is another."""
+    test = "test_" + metric.partition("_")[2]
+    known = any(test in trial.metrics for trial in results.trials)
+    return test if known and test != metric else None
+
+
+def console() -> Console:
+    """Standard output: as wide as its terminal, or wide enough for a table where there is none."""
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=160)
 
 
 def best_of_each(results: Results, metric: str) -> list[Summary]:
@@ -74,9 +115,8 @@ def default_axis(results: Results) -> str | None:
 
 def _table(results: Results, best: list[Summary], metric: str) -> Table:
     statics, numbers = varying(results, static=True), varying(results, static=False)
-    test = metric.replace("valid_", "test_").replace("train_", "test_")
-    tested = test != metric and any(test in trial.metrics for trial in results.trials)
-    test_of = {tuple(s.trials): s for s in results.configurations(test)} if tested else {}
+    test = test_metric(results, metric)
+    test_of = {tuple(s.trials): s for s in results.configurations(test)} if test else {}
     seeds = max((len(s.trials) for s in best), default=1)
     spread = f", mean ± standard error over {seeds} seeds" if seeds > 1 else ""
     table = Table(
@@ -87,21 +127,21 @@ def _table(results: Results, best: list[Summary], metric: str) -> Table:
         pad_edge=False,
     )
     for name in statics:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for name in numbers:
-        table.add_column(f"best\n{name}", justify="right", no_wrap=True)
-    table.add_column(words(metric).replace(" ", "\n"), justify="right", no_wrap=True)
-    if tested:
-        table.add_column(words(test).replace(" ", "\n"), justify="right", no_wrap=True)
+        table.add_column(f"best\n{name}", justify="right")
+    table.add_column(words(metric).replace(" ", "\n"), justify="right")
+    if test:
+        table.add_column(words(test).replace(" ", "\n"), justify="right")
     table.add_column("seeds\ndone", justify="right")
-    table.add_column("diverged", justify="right", no_wrap=True)
+    table.add_column("diverged", justify="right")
     ended = _status_by_group(results, statics)
     for row, summary in enumerate(best[:PROGRAMS]):
         config = summary.config
         total, diverged = ended[group_label({n: config[n] for n in statics})]
         cells = [format_value(config[n]) for n in (*statics, *numbers)]
         cells.append(_spread(summary))
-        if tested:
+        if test:
             cells.append(_spread(test_of[tuple(summary.trials)]))
         cells += [f"{summary.done}/{len(summary.trials)}", f"{diverged}/{total}"]
         table.add_row(*cells, style="bold" if row == 0 and not math.isnan(summary.mean) else "")
@@ -127,16 +167,15 @@ def _spread(summary: Summary) -> str:
     return f"{summary.mean:.4f} ± {summary.stderr:.4f}"
 
 
-def _counts(results: Results) -> str:
+def _counts(results: Results, fresh: bool) -> str:
     total = len(results.trials)
     states = ("done", "diverged", "stopped", "running", "pending")
     counts = [f"{n:,} {state}" for state in states if (n := results.count(state))]
     text = f"{total:,} trials: {', '.join(counts)}."
     if seconds := results.stats.get("seconds"):
-        text += (
-            f" {results.compilations} programs compiled; {seconds:.1f} s, {total / seconds:.1f} "
-            "trials/s."
-        )
+        programs = results.compilations
+        text += f" {programs} program{'s' * (programs != 1)} compiled, {seconds:.1f} s"
+        text += f", {total / seconds:.1f} trials/s." if fresh else " in its last session."
     return text
 
 
@@ -158,5 +197,5 @@ def _edges(results: Results, best: list[Summary]) -> list[str]:
     return hints
 
 
-def _say(console: Any, text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False)
+def _say(screen: Console, text: str) -> None:
+    screen.print(text, soft_wrap=True, markup=False)

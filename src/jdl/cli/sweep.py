@@ -90,7 +90,9 @@ class Sweep:
         }
         names = [Path(self.task.data).stem, self.task.model]
         out = self.out or folder.default(names, specification, dataset, recipe.make_trial)
+        recipe.check(make_trial, space, dataset, self.task, trials)
         print(recipe.describe(self.task, dataset, space, trials), file=sys.stderr)
+        fresh = not (out / "run.sqlite").exists()
         with folder.noted(out, {"data": self.task.data, "chance": recipe.chance(dataset)}):
             results = sweep.run(
                 make_trial,
@@ -106,5 +108,5 @@ class Sweep:
                 devices=self.devices,
                 lanes=self.lanes,
             )
-        summary.show(results, out, plot=not self.no_plot)
+        summary.show(results, out, fresh=fresh, plot=not self.no_plot)
         return 0

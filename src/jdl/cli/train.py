@@ -103,8 +103,11 @@ def show_folder(out: Path, results: Results, file: Path | None, *, plot: bool) -
         for name in (name for name in trial.metrics if name.startswith("test_")):
             table.add_row(words(name), "", format_value(trial.metrics[name]))
         console.print(table)
-    text = {"diverged": f"diverged after {trial.steps} steps", "done": "done"}
-    say(f"This run is {text.get(trial.status, f'{trial.status}: {reports} reports so far')}.")
+    if trial.status == "diverged":
+        steps = f"{trial.steps} step{'s' * (trial.steps != 1)}"
+        say(f"The run diverged after {steps}: a lower rate may help.")
+    elif trial.status != "done":
+        say(f"The run is {trial.status}, after {reports} reports.")
     say(f"run:     {out}")
     if not plot or not reports:
         return

@@ -31,7 +31,7 @@ STYLE: dict[str, Any] = {
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.8,
     "legend.frameon": False,
-    "lines.linewidth": 1.8,
+    "lines.linewidth": 1.6,
     "lines.markersize": 4,
     "savefig.facecolor": "white",
     "text.color": INK,

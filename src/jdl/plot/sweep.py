@@ -11,6 +11,7 @@ import numpy as np
 from jdl.plot.style import FAINT, line_styles, new_figure, styled, words
 from jdl.sweep.space import from_json
 
+_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 NAMES = {"lr": "learning rate", "l2": "strength of the L2 penalty"}
 
 
@@ -23,7 +24,10 @@ class Point(NamedTuple):
       stderr: its standard error; NaN below two.
       done: seeds that were done.
       diverged: seeds that diverged.
+      early: the mean over the seeds that were stopped early, as they were then;
+        NaN if none was.
       best: whether no other configuration of its group at this `x` is better.
+      rank: among all configurations, from 0 for the best.
     """
 
     x: Any
@@ -31,7 +35,9 @@ class Point(NamedTuple):
     stderr: float
     done: int
     diverged: int
+    early: float
     best: bool
+    rank: int
 
 
 def sweep_figure(results: Any, name: str, metric: str, chance: float | None = None) -> Any:
@@ -41,7 +47,8 @@ def sweep_figure(results: Any, name: str, metric: str, chance: float | None = No
     of one standard error over seeds. Where other numbers vary too, the curve
     joins the best configuration at each value and the others are faint dots;
     where hardly a value occurs twice, as in a random search, only the dots are
-    drawn. A strip below marks diverged trials, larger the more seeds did.
+    drawn. Trials that were stopped early are the smallest dots. A strip below
+    marks diverged trials, larger the more seeds did.
 
     Args:
       results: of a sweep, finished or running.
@@ -70,19 +77,25 @@ def sweep_figure(results: Any, name: str, metric: str, chance: float | None = No
 def points_by_group(results: Any, name: str, metric: str) -> dict[str, list[Point]]:
     """The points of each static group by its label, along the hyperparameter `name`."""
     statics = [n for n in varying(results, static=True) if n != name]
-    status = {trial.trial: trial.status for trial in results.trials}
-    groups: dict[str, list[Point]] = {
-        group_label({n: trial.config[n] for n in statics}): [] for trial in results.trials
-    }
+    space = from_json(results.specification["space"])
+    orders = {n: {value: i for i, value in enumerate(space[n].points or ())} for n in statics}
+    present = {tuple(trial.config[n] for n in statics) for trial in results.trials}
+    ordered = sorted(present, key=lambda key: [orders[n][v] for n, v in zip(statics, key)])
+    groups: dict[str, list[Point]] = {group_label(dict(zip(statics, key))): [] for key in ordered}
+    trials = {trial.trial: trial for trial in results.trials}
     seen: set[tuple[str, Any]] = set()
-    for summary in results.configurations(metric):  # best first
+    for rank, summary in enumerate(results.configurations(metric)):
         label = group_label({n: summary.config[n] for n in statics})
         at = summary.config[name]
         first = (label, at) not in seen and not math.isnan(summary.mean)
         seen |= {(label, at)} if first else set()
-        diverged = sum(status[trial] == "diverged" for trial in summary.trials)
-        point = Point(at, summary.mean, summary.stderr, summary.done, diverged, first)
-        groups[label].append(point)
+        mine = [trials[trial] for trial in summary.trials]
+        diverged = sum(trial.status == "diverged" for trial in mine)
+        early = [t.metrics.get(metric, math.nan) for t in mine if t.status == "stopped"]
+        halfway = float(np.mean(early)) if early else math.nan
+        groups[label].append(
+            Point(at, summary.mean, summary.stderr, summary.done, diverged, halfway, first, rank)
+        )
     return groups
 
 
@@ -140,21 +153,26 @@ def _draw(
         axes.set_xticks(range(len(place)), [str(value) for value in place])
     if log := is_log(results.specification["space"][name], values):
         axes.set_xscale("log")
+    # An invisible line makes the axis span all that was tried, whatever came of it.
+    axes.plot([min(place.values()), max(place.values())], [math.nan, math.nan])
     styles = line_styles(list(groups))
     others = any(n != name for n in varying(results, static=False))
-    maximise = results.specification["goal"] == "max" or "accuracy" in metric
+    judged = metric == results.metric
+    maximise = results.specification["goal"] == "max" if judged else "accuracy" in metric
     for label, points in groups.items():
         # Where other numbers vary, a line is a profile only if values of `name` recur.
         scattered = others and len({p.x for p in points}) > 0.5 * len(points)
         _draw_group(axes, label, points, place, styles[label], scattered)
-    if chance is not None:
+    shown = [y for points in groups.values() for p in points for y in (p.mean, p.early)]
+    _scale_y(axes, metric, [y for y in shown if not math.isnan(y)], maximise)
+    # Far below everything, chance would only press the curves together.
+    if chance is not None and chance >= axes.get_ylim()[0]:
         axes.axhline(chance, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
         where = axes.get_yaxis_transform()
-        axes.text(0.005, chance, "chance", transform=where, va="bottom", color=FAINT, fontsize=8.5)
+        axes.text(1.01, chance, "chance", transform=where, va="center", color=FAINT, fontsize=8.5)
     _mark_best(axes, groups, place, maximise)
-    means = [p.mean for points in groups.values() for p in points if not math.isnan(p.mean)]
-    _scale_y(axes, metric, means, maximise)
-    axes.set_ylabel(f"final {words(metric)}")
+    scale = axes.get_yscale().replace("function", "logit")
+    axes.set_ylabel(f"final {words(metric)}" + (f" ({scale} scale)" if scale != "linear" else ""))
     axes.set_title(_title(results))
     if len(groups) > 1 or "" not in groups:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -178,6 +196,15 @@ def _draw_group(
     seen = [p for p in points if not math.isnan(p.mean)]
     ridge = sorted((p for p in seen if p.best), key=lambda p: place[p.x])
     rest = [p for p in seen if not p.best]
+    early = [p for p in points if not math.isnan(p.early)]
+    axes.plot(
+        [place[p.x] for p in early],
+        [p.early for p in early],
+        ".",
+        color=style["color"],
+        alpha=0.5,
+        markersize=3,
+    )
     x = np.array([place[p.x] for p in ridge], float)
     mean = np.array([p.mean for p in ridge])
     error = np.nan_to_num([p.stderr for p in ridge])
@@ -206,13 +233,13 @@ def _mark_best(
     if not seen:
         axes.text(0.5, 0.5, "no trial is done", transform=axes.transAxes, ha="center", color=FAINT)
         return
-    best = (max if maximise else min)(seen, key=lambda p: p.mean)
+    best = min(seen, key=lambda p: p.rank)
     label = next(label for label, points in groups.items() if best in points)
     axes.plot(place[best.x], best.mean, "o", markersize=11, fillstyle="none", color="#333333")
     # The text grows away from the nearer end, so that it stays over the curves.
     along = axes.transData.transform((place[best.x], best.mean))[0] - axes.bbox.x0
-    side = "left" if along < 0.2 * axes.bbox.width else "right"
-    side = side if not 0.2 <= along / axes.bbox.width <= 0.8 else "center"
+    share = along / axes.bbox.width
+    side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
     at = f"{best.x:.3g}" if isinstance(best.x, float) else str(best.x)
     text = f"best: {best.mean:.3f}" + (f", {label}" if label else "") + f" at {at}"
     axes.annotate(
@@ -227,14 +254,26 @@ def _mark_best(
 
 
 def _scale_y(axes: Any, metric: str, means: list[float], maximise: bool) -> None:
-    if "accuracy" in metric:
-        axes.set_ylim(0, 1.09)
-        axes.set_yticks(np.arange(0, 1.01, 0.2))
-        axes.spines["left"].set_bounds(0, 1)
-    elif means and min(means) > 0 and max(means) / min(means) > 30:
+    axes.margins(y=0.12)
+    if "accuracy" in metric and means:
+        # On a linear scale all that is well trained is one thick line at the top.
+        inside = np.clip([min(means), max(means)], 0.01, 0.9995)
+        worst, best = np.log(inside / (1 - inside))
+        margin = 0.1 * (best - worst) + 0.15
+        low, high = 1 / (1 + np.exp([margin - worst, -margin - best]))
+        ticks = [y for y in _TICKS if low <= y <= high]
+        if len(ticks) < 3:
+            return
+
+        def stretch(y: np.ndarray) -> np.ndarray:
+            part = np.clip(y, low / 4, 1 - (1 - high) / 4)
+            return np.log(part / (1 - part))
+
+        axes.set_yscale("function", functions=(stretch, lambda z: 1 / (1 + np.exp(-z))))
+        axes.set_ylim(low, high)
+        axes.set_yticks(ticks, [f"{y:g}" for y in ticks])
+    elif means and min(means) > 0 and not maximise and max(means) / min(means) > 30:
         axes.set_yscale("log")
-    elif not maximise:
-        axes.margins(y=0.12)
 
 
 def _draw_strip(
