@@ -149,7 +149,9 @@ def test_a_finished_run_is_read_and_not_run_again(tmp_path):
 
 def test_a_folder_of_another_specification(tmp_path):
     run(tmp_path / "run")
-    with pytest.raises(sweep.StoreError, match=r"(?s)another specification:.*steps: 10 there, 5 now"):
+    with pytest.raises(
+        sweep.StoreError, match=r"(?s)another specification:.*steps: 10 there, 5 now"
+    ):
         run(tmp_path / "run", epochs=1)
     with pytest.raises(sweep.StoreError, match="seed: 0 there, 7 now"):
         run(tmp_path / "run", seed=7)
