@@ -194,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", help="the source file to break")
     parser.add_argument("--tests", nargs="*", help="test files; default tests/<folder>/test_<file>")
+    parser.add_argument("-k", default="", help="only tests that match, as for pytest")
     parser.add_argument("--lines", help="only mutants of these lines, as in 40-80")
     parser.add_argument("--seconds", type=float, default=120, help="a slower mutant counts as dead")
     options = parser.parse_args()
@@ -201,7 +202,7 @@ def main() -> None:
     relative = target.relative_to(ROOT).as_posix()
     parts = target.relative_to(ROOT / "src" / "jdl")
     default = ROOT / "tests" / parts.parent / f"test_{parts.stem.strip('_')}.py"
-    tests = options.tests or [str(default)]
+    tests = [*(options.tests or [str(default)]), *(["-k", options.k] if options.k else [])]
     low, high = map(int, (options.lines or "0-1000000").split("-"))
 
     os.chdir(ROOT)

@@ -6,7 +6,6 @@ that two of them swapped cannot go unseen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,7 +78,12 @@ SHARED = [
     ("adadelta", {"learning_rate": 1.3, "rho": 0.7, "eps": 0.02, "weight_decay": 0.1}),
     (
         "adadelta",
-        {"learning_rate": falling, "rho": 0.7, "weight_decay": 0.1, "weight_decay_mask": decay_mask},
+        {
+            "learning_rate": falling,
+            "rho": 0.7,
+            "weight_decay": 0.1,
+            "weight_decay_mask": decay_mask,
+        },
     ),
     ("adam", {"learning_rate": 0.03}),
     ("adam", {"learning_rate": falling, "b1": 0.6, "b2": 0.8, "eps": 0.3, "eps_root": 0.02}),
@@ -114,7 +118,8 @@ SHARED = [
         {"learning_rate": falling, "b1": 0.6, "b2": 0.8, "eps": 0.3, "weight_decay": 0.4}
         | {"mask": decay_mask},
     ),
-    ("radam", {"learning_rate": 0.03}),
+    # At the default b2 = 0.999 optax's own rounding of `n` is above 1e-12.
+    ("radam", {"learning_rate": 0.03, "b2": 0.98}),
     (
         "radam",
         {"learning_rate": falling, "b1": 0.6, "b2": 0.9, "eps": 0.3, "eps_root": 0.02}
@@ -186,3 +191,119 @@ TORCH = [
 ]  # fmt: skip
 
 CASES = [Case(name, kw, f"optax.{name}", kw) for name, kw in SHARED] + TORCH
+
+HORIZON = 70
+
+SCHEDULES = [
+    # The same call in optax; step 0 to HORIZON - 1.
+    ("constant_schedule", {"value": 0.3}),
+    (
+        "polynomial_schedule",
+        {"init_value": 0.9, "end_value": 0.2, "power": 2.5}
+        | {"transition_steps": 30, "transition_begin": 7},
+    ),
+    (
+        "linear_schedule",
+        {"init_value": 0.5, "end_value": 0.99, "transition_steps": 40, "transition_begin": 5},
+    ),
+    (
+        "piecewise_constant_schedule",
+        {"init_value": 0.8, "boundaries_and_scales": {40: 3.0, 11: 0.5, 25: 0.1}},
+    ),
+    (
+        "piecewise_interpolate_schedule",
+        {"interpolate_type": "linear", "init_value": 0.8}
+        | {"boundaries_and_scales": {40: 3.0, 11: 0.5, 25: 0.1}},
+    ),
+    (
+        "piecewise_interpolate_schedule",
+        {"interpolate_type": "cosine", "init_value": 0.8}
+        | {"boundaries_and_scales": {40: 3.0, 11: 0.5, 25: 0.1}},
+    ),
+    ("exponential_decay", {"init_value": 0.9, "transition_steps": 13, "decay_rate": 0.6}),
+    (
+        "exponential_decay",
+        {"init_value": 0.9, "transition_steps": 13, "decay_rate": 0.6, "transition_begin": 4}
+        | {"staircase": True, "end_value": 0.15},
+    ),
+    (
+        "exponential_decay",
+        {"init_value": 0.2, "transition_steps": 13, "decay_rate": 1.7, "end_value": 0.9},
+    ),
+    ("cosine_decay_schedule", {"init_value": 0.9, "decay_steps": 45}),
+    (
+        "cosine_decay_schedule",
+        {"init_value": 0.9, "decay_steps": 45, "alpha": 0.2, "exponent": 1.7},
+    ),
+    (
+        "warmup_constant_schedule",
+        {"init_value": 0.1, "peak_value": 0.7, "warmup_steps": 12},
+    ),
+    (
+        "warmup_cosine_decay_schedule",
+        {"init_value": 0.1, "peak_value": 0.7, "warmup_steps": 12, "decay_steps": 50}
+        | {"end_value": 0.05, "exponent": 1.7},
+    ),
+    (
+        "warmup_exponential_decay_schedule",
+        {"init_value": 0.1, "peak_value": 0.7, "warmup_steps": 12, "transition_steps": 9}
+        | {"decay_rate": 0.6, "transition_begin": 4, "staircase": True, "end_value": 0.15},
+    ),
+    (
+        "linear_onecycle_schedule",
+        {"transition_steps": 61, "peak_value": 0.7, "pct_start": 0.23, "pct_final": 0.8}
+        | {"div_factor": 7.0, "final_div_factor": 30.0},
+    ),
+    ("linear_onecycle_schedule", {"transition_steps": 60, "peak_value": 0.7}),
+    (
+        "cosine_onecycle_schedule",
+        {"transition_steps": 61, "peak_value": 0.7, "pct_start": 0.23}
+        | {"div_factor": 7.0, "final_div_factor": 30.0},
+    ),
+    ("cosine_onecycle_schedule", {"transition_steps": 60, "peak_value": 0.7}),
+    (
+        "sgdr_schedule",
+        {
+            "cosine_kwargs": [
+                {"init_value": 0.1, "peak_value": 0.7, "warmup_steps": 3, "decay_steps": 14},
+                {"init_value": 0.2, "peak_value": 0.5, "warmup_steps": 5, "decay_steps": 31},
+                {"init_value": 0.1, "peak_value": 0.3, "warmup_steps": 2, "decay_steps": 12},
+            ]
+        },
+    ),
+]
+
+TORCH_SCHEDULES = [
+    # Ours, and torch's scheduler over an optimizer of rate 0.9.
+    Case("step_decay", {"init_value": 0.9, "transition_steps": 8, "decay_rate": 0.6},
+         "StepLR", {"step_size": 8, "gamma": 0.6}),
+    Case("cosine_restarts", {"init_value": 0.9, "first_steps": 5, "multiplier": 2.0,
+                             "end_value": 0.1},
+         "CosineAnnealingWarmRestarts", {"T_0": 5, "T_mult": 2, "eta_min": 0.1}),
+    Case("cosine_restarts", {"init_value": 0.9, "first_steps": 11},
+         "CosineAnnealingWarmRestarts", {"T_0": 11}),
+    Case("cyclic_schedule", {"low_value": 0.2, "high_value": 0.8, "up_steps": 6},
+         "CyclicLR", {"base_lr": 0.2, "max_lr": 0.8, "step_size_up": 6,
+                      "cycle_momentum": False}),
+    Case("cyclic_schedule", {"low_value": 0.2, "high_value": 0.8, "up_steps": 6,
+                             "down_steps": 9, "cycle_decay": 0.5},
+         "CyclicLR", {"base_lr": 0.2, "max_lr": 0.8, "step_size_up": 6, "step_size_down": 9,
+                      "mode": "triangular2", "cycle_momentum": False}),
+    Case("cyclic_schedule", {"low_value": 0.2, "high_value": 0.8, "up_steps": 6,
+                             "down_steps": 9, "step_decay": 0.96},
+         "CyclicLR", {"base_lr": 0.2, "max_lr": 0.8, "step_size_up": 6, "step_size_down": 9,
+                      "mode": "exp_range", "gamma": 0.96, "cycle_momentum": False}),
+]  # fmt: skip
+
+
+def losses() -> list[float]:
+    """What a plateau is told: falling, flat, rising, with steps near the threshold."""
+    rng = np.random.default_rng(3)
+    trend = np.concatenate([np.linspace(2.0, 1.0, 15), np.full(20, 1.0), np.linspace(1.0, 0.5, 15)])
+    return list(trend + 0.02 * rng.normal(size=50))
+
+
+PLATEAUS = [
+    {"factor": 0.3, "patience": 3, "rtol": 0.01, "atol": 0.005, "cooldown": 2, "min_scale": 0.02},
+    {"factor": 0.7, "patience": 1, "rtol": 0.0, "atol": 1e-9, "cooldown": 0, "min_scale": 0.1},
+]

@@ -207,7 +207,8 @@ def piecewise_interpolate_schedule(
             done = share(real(step) - start, end - start)
             if interpolate_type == "cosine":
                 done = (1 - jnp.cos(jnp.pi * done)) / 2
-            value = jnp.where(step >= start, before + (after - before) * done, value)
+            # Both products, so that a far smaller end is reached exactly.
+            value = jnp.where(step >= start, (1 - done) * before + done * after, value)
             start, before = end, after
         return value
 
