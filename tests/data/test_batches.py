@@ -27,7 +27,7 @@ def test_permute_is_a_bijection(length):
 
 def test_permute_of_the_largest_length_stays_in_range_and_apart():
     length = 2**31 - 1
-    index = jnp.concatenate([jnp.arange(5000), length - 1 - jnp.arange(5000)])
+    index = np.concatenate([np.arange(5000), length - 1 - np.arange(5000)]).astype(np.int32)
     found = np.asarray(data.permute(index, length, jax.random.key(3)))
     assert found.min() >= 0 and found.max() < length
     assert len(np.unique(found)) == len(index)
@@ -100,16 +100,15 @@ def test_an_epoch_visits_each_example_once_and_drops_the_remainder():
     assert dropped[0] != dropped[1] or dropped[1] != dropped[2]
 
 
-@pytest.mark.parametrize(("size", "length"), [(5, 12), (4, 4), (1, 3), (7, 100)])
+@pytest.mark.parametrize(("size", "length"), [(5, 12), (4, 4)])
 def test_a_window_holds_the_same_batches_wherever_it_begins(size, length):
     key = jax.random.key(4)
     windows = jax.jit(
         lambda step, steps: data.batch_indices(key, step, steps, size, length), static_argnums=1
     )
     whole = np.asarray(windows(0, 23))
-    for step in (0, 1, 5, 11, 19):
-        np.testing.assert_array_equal(windows(step, 4), whole[step : step + 4])
-    np.testing.assert_array_equal(windows(9, 1), whole[9:10])
+    for step in range(20):
+        np.testing.assert_array_equal(windows(step, 3), whole[step : step + 3])
 
 
 def test_batches_do_not_depend_on_the_lanes():
@@ -125,8 +124,8 @@ def test_batches_do_not_depend_on_the_lanes():
 
 def test_a_key_may_be_used_for_many_windows():
     key = jax.random.key(2)
-    data.batch_indices(key, 0, 2, 2, 4)
-    data.batch_indices(key, 2, 2, 2, 4)
+    found = [data.batch_indices(key, step, 3, 3, 10) for step in (0, 3)]
+    assert not np.array_equal(*found)
 
 
 def test_the_order_is_one_that_later_versions_must_keep():

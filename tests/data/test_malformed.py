@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_files import cifar_bytes, idx_bytes, random, write_mnist
+from tests.data.formats import cifar_bytes, idx_bytes, random, write_mnist
 
 from jdl import data
 
