@@ -103,16 +103,14 @@ def squared_error(
     >>> squared_error(jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 5.0]])).tolist()
     [5.0]
     """
-    predictions, targets = _pair(predictions, targets)
-    return _per_example(jnp.square(predictions - targets))
+    return _per_example(jnp.square(_error(predictions, targets)))
 
 
 def absolute_error(
     predictions: Float[Array, "batch *outputs"], targets: Shaped[Array, "batch *_"]
 ) -> Float[Array, "batch"]:
     """`|prediction - target|`, averaged over an example's outputs; shapes as in `squared_error`."""
-    predictions, targets = _pair(predictions, targets)
-    return _per_example(jnp.abs(predictions - targets))
+    return _per_example(jnp.abs(_error(predictions, targets)))
 
 
 def huber(
@@ -131,8 +129,7 @@ def huber(
     Huber 1964. Averaged over an example's outputs, as in torch's `HuberLoss`.
     """
     _checks.check_number("delta", delta, "(0, inf]")
-    predictions, targets = _pair(predictions, targets)
-    error = jnp.abs(predictions - targets)
+    error = jnp.abs(_error(predictions, targets))
     inside = jnp.minimum(error, delta)
     # For delta = inf the second factor is 0 and must not meet the infinity.
     return _per_example(jnp.square(inside) / 2 + inside * (error - inside))
@@ -209,6 +206,10 @@ def _pair(predictions: Array, targets: Array) -> tuple[Array, Array]:
     _same_shape(targets, predictions.shape, "one number per prediction")
     predictions = _wide(predictions)
     return predictions, targets.astype(predictions.dtype)
+
+
+def _error(predictions: Array, targets: Array) -> Array:
+    return jnp.subtract(*_pair(predictions, targets))
 
 
 def _per_example(losses: Array, where: Array | None = None) -> Array:

@@ -17,6 +17,7 @@ from jdl.nn.activation import (
 )
 from jdl.nn.attention import learned_positions, multi_head_attention, sinusoidal_positions
 from jdl.nn.base import Apply, Layer, Masked, composed
+from jdl.nn.batch_stats import recompute_batch_stats
 from jdl.nn.compose import as_layer, chain, concatenate, flatten, parallel, per_step, residual
 from jdl.nn.dropout import dropout, monte_carlo_prediction
 from jdl.nn.linear import dense, embedding, maxout, prelu
@@ -24,7 +25,6 @@ from jdl.nn.normalization import (
     batch_norm,
     group_norm,
     layer_norm,
-    recompute_batch_stats,
     rms_norm,
 )
 from jdl.nn.precision import Policy, with_policy
