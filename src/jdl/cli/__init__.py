@@ -82,8 +82,8 @@ def _is_expected(error: Exception) -> bool:
 
 
 def _interrupted(interruption: KeyboardInterrupt, arguments: list[str]) -> int:
-    print("\nInterrupted.", end=" ", file=sys.stderr)
-    if hasattr(interruption, "results") or hasattr(interruption, "result"):
-        print(f"To go on: jdl {shlex.join(arguments)}", end="", file=sys.stderr)
-    print(file=sys.stderr)
+    # One that carries results has said what is done; the rest had nothing to lose.
+    resumable = hasattr(interruption, "results") or hasattr(interruption, "result")
+    text = f"To go on: jdl {shlex.join(arguments)}" if resumable else "Interrupted."
+    print(text, file=sys.stderr)
     return 130

@@ -6,18 +6,16 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdl import data, models, nn, optim, sweep, train
+from jdl.cli.options import Task
+from jdl.cli.sweep import Sweep
 from jdl.data.named import LOADERS
 from jdl.optim.names import OPTIMIZERS
 from jdl.sweep.space import Dimension, Space, parse_space
-
-if TYPE_CHECKING:
-    from jdl.cli.options import Task
-    from jdl.cli.sweep import Sweep
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "relu": nn.relu,

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from jdl.cli import folder, picture
 from jdl.plot import sweep_figure
+from jdl.plot.points import group_label, varying
 from jdl.plot.style import words
-from jdl.plot.sweep import group_label, varying
 from jdl.sweep import Results, Summary
 from jdl.sweep.results import format_value
 
@@ -139,12 +139,14 @@ def _table(results: Results, best: list[Summary], metric: str) -> Table:
     for row, summary in enumerate(best[:PROGRAMS]):
         config = summary.config
         total, diverged = ended[group_label({n: config[n] for n in statics})]
-        cells = [format_value(config[n]) for n in (*statics, *numbers)]
+        found = not math.isnan(summary.mean)
+        cells = [format_value(config[n]) for n in statics]
+        cells += [format_value(config[n]) if found else "-" for n in numbers]
         cells.append(_spread(summary))
         if test:
             cells.append(_spread(test_of[tuple(summary.trials)]))
         cells += [f"{summary.done}/{len(summary.trials)}", f"{diverged}/{total}"]
-        table.add_row(*cells, style="bold" if row == 0 and not math.isnan(summary.mean) else "")
+        table.add_row(*cells, style="bold" if row == 0 and found else "")
     if len(best) > PROGRAMS:
         table.caption = f"and {len(best) - PROGRAMS} more"
     return table

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from jdl.plot.points import Point, is_log, is_number, points_by_group, values_of, varying
 from jdl.plot.style import FAINT, line_styles, new_figure, styled, words
-from jdl.sweep.space import from_json
 
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 NAMES = {"lr": "learning rate", "l2": "strength of the L2 penalty"}
-
-
-class Point(NamedTuple):
-    """One configuration over its seeds.
-
-    Attributes:
-      x: its value of the hyperparameter drawn.
-      mean: of the metric over the seeds that were done; NaN if none was.
-      stderr: its standard error; NaN below two.
-      done: seeds that were done.
-      diverged: seeds that diverged.
-      early: the mean over the seeds that were stopped early, as they were then;
-        NaN if none was.
-      best: whether no other configuration of its group at this `x` is better.
-      rank: among all configurations, from 0 for the best.
-    """
-
-    x: Any
-    mean: float
-    stderr: float
-    done: int
-    diverged: int
-    early: float
-    best: bool
-    rank: int
 
 
 def sweep_figure(results: Any, name: str, metric: str, chance: float | None = None) -> Any:
@@ -74,68 +48,6 @@ def sweep_figure(results: Any, name: str, metric: str, chance: float | None = No
         return _draw(results, groups, name, metric, chance)
 
 
-def points_by_group(results: Any, name: str, metric: str) -> dict[str, list[Point]]:
-    """The points of each static group by its label, along the hyperparameter `name`."""
-    statics = [n for n in varying(results, static=True) if n != name]
-    space = from_json(results.specification["space"])
-    orders = {n: {value: i for i, value in enumerate(space[n].points or ())} for n in statics}
-    present = {tuple(trial.config[n] for n in statics) for trial in results.trials}
-    ordered = sorted(present, key=lambda key: [orders[n][v] for n, v in zip(statics, key)])
-    groups: dict[str, list[Point]] = {group_label(dict(zip(statics, key))): [] for key in ordered}
-    trials = {trial.trial: trial for trial in results.trials}
-    seen: set[tuple[str, Any]] = set()
-    for rank, summary in enumerate(results.configurations(metric)):
-        label = group_label({n: summary.config[n] for n in statics})
-        at = summary.config[name]
-        first = (label, at) not in seen and not math.isnan(summary.mean)
-        seen |= {(label, at)} if first else set()
-        mine = [trials[trial] for trial in summary.trials]
-        diverged = sum(trial.status == "diverged" for trial in mine)
-        early = [t.metrics.get(metric, math.nan) for t in mine if t.status == "stopped"]
-        halfway = float(np.mean(early)) if early else math.nan
-        groups[label].append(
-            Point(at, summary.mean, summary.stderr, summary.done, diverged, halfway, first, rank)
-        )
-    return groups
-
-
-def varying(results: Any, static: bool) -> list[str]:
-    """The static or the traced hyperparameters, seeds aside, that take more than one value."""
-    space = from_json(results.specification["space"])
-    names = [n for n in space if n != results.seed_name and space[n].static == static]
-    return [n for n in names if len(set(_values(results, n))) > 1]
-
-
-def group_label(statics: Mapping[str, Any]) -> str:
-    """A group as a legend names it.
-
-    >>> group_label({"optimizer": "adam"}), group_label({"optimizer": "adam", "hidden": 64})
-    ('adam', 'adam hidden=64')
-    """
-    return " ".join(
-        str(value) if isinstance(value, str) and not value[:1].isdigit() else f"{name}={value}"
-        for name, value in statics.items()
-    )
-
-
-def _values(results: Any, name: str) -> list[Any]:
-    return [trial.config.get(name) for trial in results.trials]
-
-
-def _is_number(values: Iterable[Any]) -> bool:
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-
-
-def is_log(entry: Mapping[str, Any], values: Sequence[Any]) -> bool:
-    """Whether an axis of `values`, of the space's `entry`, is drawn logarithmic."""
-    if not _is_number(values) or min(values, default=0) <= 0:
-        return False
-    even = {"uniform", "grid", "integer"} & set(entry)
-    return bool({"log_uniform", "log_grid"} & set(entry)) or (
-        not even and max(values) / min(values) >= 100
-    )
-
-
 def _draw(
     results: Any, groups: dict[str, list[Point]], name: str, metric: str, chance: float | None
 ) -> Any:
@@ -145,8 +57,8 @@ def _draw(
     ratios = [4.6, 0.25 + 0.17 * strip]
     grid = figure.add_gridspec(2, 1, height_ratios=ratios) if strip else figure.add_gridspec(1, 1)
     axes = figure.add_subplot(grid[0])
-    values = _values(results, name)
-    if _is_number(values):
+    values = values_of(results, name)
+    if is_number(values):
         place = {value: value for value in values}
     else:
         place = {value: index for index, value in enumerate(dict.fromkeys(values))}
@@ -160,10 +72,12 @@ def _draw(
     judged = metric == results.metric
     maximise = results.specification["goal"] == "max" if judged else "accuracy" in metric
     for label, points in groups.items():
-        # Where other numbers vary, a line is a profile only if values of `name` recur.
-        scattered = others and len({p.x for p in points}) > 0.5 * len(points)
+        # Where other numbers vary, a line is a profile only if values of `name` recur; and
+        # between names there is nothing to join.
+        lonely = others and len({p.x for p in points}) > 0.5 * len(points)
+        scattered = lonely or not is_number(values)
         _draw_group(axes, label, points, place, styles[label], scattered)
-    shown = [y for points in groups.values() for p in points for y in (p.mean, p.early)]
+    shown = [y for points in groups.values() for p in points for y in (*p.span, p.early)]
     _scale_y(axes, metric, [y for y in shown if not math.isnan(y)], maximise)
     # Far below everything, chance would only press the curves together.
     if chance is not None and chance >= axes.get_ylim()[0]:
@@ -212,9 +126,10 @@ def _draw_group(
     if scattered:
         axes.plot(x, mean, style["marker"], alpha=0.75, **shown)
         axes.errorbar(x, mean, error, fmt="none", ecolor=style["color"], alpha=0.4, linewidth=1)
-        return
-    axes.fill_between(x, mean - error, mean + error, color=style["color"], alpha=0.22, linewidth=0)
-    axes.plot(x, mean, marker=style["marker"], linestyle=style["linestyle"], **shown)
+    else:
+        low, high = mean - error, mean + error
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.22, linewidth=0)
+        axes.plot(x, mean, marker=style["marker"], linestyle=style["linestyle"], **shown)
     if rest:
         axes.plot(
             [place[p.x] for p in rest],
