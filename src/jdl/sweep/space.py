@@ -96,7 +96,8 @@ def choice(*options: Any, static: bool | None = None) -> Dimension:
     if numeric and not fixed and any(isinstance(o, float) for o in plain):
         plain = tuple(float(o) for o in options)
     explicit = numeric and fixed
-    arguments: Any = {"options": list(plain), "static": True} if explicit else list(plain)
+    written = [list(o) if isinstance(o, tuple) else o for o in plain]
+    arguments: Any = {"options": written, "static": True} if explicit else written
     return Dimension("choice", arguments, fixed, plain, lambda u: plain[int(u * len(plain))])
 
 
