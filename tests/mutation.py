@@ -1,7 +1,7 @@
 """Judges a test file by breaking the code it tests: `python tests/mutation.py src/jdl/tree.py`.
 
 Each mutant changes one operator, number, condition, or the order of two
-arguments. It lives in a forked process alone: no file is ever changed. A mutant
+arguments. It lives in a process of its own: no file is ever changed. A mutant
 that no test notices has survived; the survivors that mean the same as the
 original are listed, each with its reason, in tests/equivalent_mutants.txt.
 """
@@ -15,7 +15,8 @@ import copy
 import importlib.machinery
 import os
 import pathlib
-import signal
+import select
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -149,37 +150,83 @@ def _shown(statement: ast.AST) -> str:
     return " ".join(ast.unparse(ast.fix_missing_locations(head)).split()).removesuffix(" pass")
 
 
-def load_instead(target: pathlib.Path, source: str) -> None:
-    """From here on, importing the file at `target` in this process loads `source`."""
+def load_instead(target: pathlib.Path, replaced: dict[str, str]) -> None:
+    """Has the file at `target` imported as `replaced["source"]`, read anew at each import."""
     original = importlib.machinery.SourceFileLoader.get_data
 
     def get_data(self: importlib.machinery.SourceFileLoader, path: str) -> bytes:
         if path.endswith(".pyc") and f"{target.stem}." in os.path.basename(path):
             raise OSError("compiled code of a mutated file is stale")
         is_target = os.path.abspath(path) == str(target)
-        return source.encode() if is_target else original(self, path)
+        return replaced["source"].encode() if is_target else original(self, path)
 
     importlib.machinery.SourceFileLoader.get_data = get_data  # type: ignore[method-assign]
     sys.dont_write_bytecode = True
 
 
-def survives(target: pathlib.Path, source: str, tests: list[str], seconds: float) -> bool:
-    """Runs the tests against `source` in a forked process; a mutant that hangs is noticed."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            signal.alarm(int(seconds))
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            load_instead(target, source)
-            import pytest
+def forget() -> None:
+    """Drops every module of the project and of its tests, so that the next import reads it anew."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if name.split(".")[0] == "jdl" or file.startswith(str(ROOT / "tests")):
+            del sys.modules[name]
 
-            code = int(pytest.main([*tests, "-x", "-q", "-p", "no:cacheprovider", "--tb=no"]))
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1] == 0
+
+def work(target: pathlib.Path, tests: list[str]) -> None:
+    """A worker: reads the number of a mutant (-1 for the original), answers 1 where tests failed.
+
+    One process runs many mutants, so that what jax compiled for one operation on one
+    shape serves them all.
+    """
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    import jax
+    import pytest
+
+    settings, update = set(), jax.config.update
+
+    def update_once(name: str, value: object) -> None:
+        # The number of devices cannot be set again once a backend runs.
+        if name not in settings:
+            update(name, value)
+        settings.add(name)
+
+    jax.config.update = update_once
+    source = target.read_text()
+    broken = [mutant for *_, mutant in mutants(source)]
+    replaced = {"source": source}
+    load_instead(target, replaced)
+    flags = ["-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-m", "not slow and not gpu"]
+    for line in sys.stdin:
+        replaced["source"] = source if int(line) < 0 else broken[int(line)]
+        forget()
+        answers.write(f"{int(pytest.main([*tests, *flags, '--tb=no']) != 0)}\n")
+
+
+class Workers:
+    """The worker process, started anew when a mutant hangs or kills it."""
+
+    def __init__(self, command: list[str], seconds: float) -> None:
+        self.command, self.seconds = command, seconds
+        self.start()
+
+    def start(self) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, text=True)
+
+    def survives(self, number: int, factor: float = 1.0) -> bool:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+        ready, _, _ = select.select([self.process.stdout], [], [], self.seconds * factor)
+        answer = self.process.stdout.readline().strip() if ready else ""
+        if not answer:
+            self.process.kill()
+            self.process.wait()
+            self.start()
+        return answer == "0"
 
 
 def excused() -> set[tuple[str, str, str]]:
@@ -195,37 +242,40 @@ def main() -> None:
     parser.add_argument("file", help="the source file to break")
     parser.add_argument("--tests", nargs="*", help="test files; default tests/<folder>/test_<file>")
     parser.add_argument("-k", default="", help="only tests that match, as for pytest")
-    parser.add_argument("--lines", help="only mutants of these lines, as in 40-80")
+    parser.add_argument("--lines", default="0-1000000", help="only these lines, as in 40-80")
     parser.add_argument("--seconds", type=float, default=120, help="a slower mutant counts as dead")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     target = (pathlib.Path.cwd() / options.file).resolve()
     relative = target.relative_to(ROOT).as_posix()
     parts = target.relative_to(ROOT / "src" / "jdl")
     default = ROOT / "tests" / parts.parent / f"test_{parts.stem.strip('_')}.py"
     tests = [*(options.tests or [str(default)]), *(["-k", options.k] if options.k else [])]
-    low, high = map(int, (options.lines or "0-1000000").split("-"))
+    low, high = map(int, options.lines.split("-"))
 
     os.chdir(ROOT)
-    source = target.read_text()
-    # Imported before the forks so that each need not; no backend starts until a test uses one.
-    import jax  # noqa: F401
-    import pytest  # noqa: F401
-
+    if options.worker:
+        return work(target, tests)
+    workers = Workers([sys.executable, __file__, *sys.argv[1:], "--worker"], options.seconds)
     start = time.time()
-    if not survives(target, source, tests, 10 * options.seconds):
+    if not workers.survives(-1, factor=5):
         sys.exit(f"The tests fail on the code as it is: {' '.join(tests)}")
-    print(f"{relative}: the tests take {time.time() - start:.0f} s", flush=True)
     known, dead, alive, equivalent = excused(), 0, [], 0
-    for line, before, after, mutant in mutants(source):
+    for number, (line, before, after, _) in enumerate(mutants(target.read_text())):
         if not low <= line <= high:
             continue
         if (relative, before, after) in known:
             equivalent += 1
-        elif survives(target, mutant, tests, options.seconds):
+        elif workers.survives(number):
             alive.append((line, before, after))
-            print(f"  survived, line {line}:\n    {before}\n    {after}", flush=True)
+            print(f"{relative}:{line} survived\n    {before}\n    {after}", flush=True)
         else:
             dead += 1
+    if not workers.survives(-1, factor=5):
+        sys.exit(
+            "The tests fail on the code as it is after the mutants: one left something behind."
+        )
+    workers.process.kill()
     total = dead + len(alive)
     share = 100 * dead / total if total else 100.0
     print(
