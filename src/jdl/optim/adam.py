@@ -146,7 +146,11 @@ def adam(
 ) -> Optimizer:
     """Adam: momentum over a gradient scaled by the root of its second moment.
 
-    The formula and the arguments are those of `adamw` without the decay. As
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g**2
+        w -= learning_rate * m / (1 - b1**t) / (sqrt(v / (1 - b2**t) + eps_root) + eps)
+
+    The arguments, and the look ahead of `nesterov`, are those of `adamw`. As
     optax's `adam` and torch's `Adam` (`eps` outside the root). A printed form with
     `m = b1 * v + ...` is a misprint. Kingma and Ba 2015, algorithm 1.
 

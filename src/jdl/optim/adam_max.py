@@ -185,7 +185,11 @@ def adamax(
 ) -> Optimizer:
     """Adamax: Adam in the infinity norm.
 
-    The formula and the arguments are those of `adamaxw` without the decay. As
+        m = b1 * m + (1 - b1) * g
+        u = max(b2 * u, |g| + eps)
+        w -= learning_rate * m / (1 - b1**t) / u
+
+    The arguments are those of `adamaxw`. As
     optax's `adamax` and torch's `Adamax`. Kingma and Ba 2015, algorithm 2, where
     there is no eps and the first gradient must not be 0.
 

@@ -52,7 +52,7 @@ def plateau(
     """Multiplies the rate by `factor` after `patience` reports without a better loss.
 
         better: loss < (1 - rtol) * best - atol
-        after `patience` reports in a row that are not (and are no cooldown):
+        after patience reports in a row that are not (and are no cooldown):
         scale = max(scale * factor, min_scale)
 
     "Halve when the validation loss is worse than at the end of the previous epoch"

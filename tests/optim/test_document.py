@@ -1,0 +1,19 @@
+"""The page of formulas says what the docstrings say."""
+
+import importlib.util
+import pathlib
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "docs" / "optimizers.py"
+
+
+def test_the_page_is_up_to_date_and_complete():
+    spec = importlib.util.spec_from_file_location("document", SCRIPT)
+    document = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(document)
+    page = document.page()
+    assert document.PAGE.read_text() == page, "run `python docs/optimizers.py`"
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    names = {line.split("`")[1] for line in rows}
+    assert set(document.OPTIMIZERS) | set(document.SCHEDULES.split()) < names
+    for line in rows:
+        assert line.split(" | ")[1].strip(), f"no formula: {line}"
