@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from jdl import cli, data, sweep
+from jdl import cli, data, sweep, train
 from jdl.cli import doctor, folder, recipe
 from jdl.cli.options import Task
 from jdl.cli.sweep import Sweep
@@ -267,6 +267,14 @@ def test_ctrl_c_says_how_to_go_on(here, monkeypatch, capsys):
     code, _, err = run(["sweep", *SMALL, "--out", "a b"], capsys)
     assert code == 130
     assert err.endswith(f"To go on: jdl sweep {' '.join(SMALL)} --out 'a b'\n")
+
+    def stopped(*arguments, **options):
+        raise train.Interrupted("Stopped after 7 reports.", None)
+
+    monkeypatch.setattr(train, "fit", stopped)
+    code, _, err = run(["train", "--out", "c"], capsys)
+    assert code == 130
+    assert err.endswith("Stopped after 7 reports.\nTo go on: jdl train --out c\n")
 
 
 def test_an_unexpected_error_is_not_hidden(here, monkeypatch, capsys):

@@ -41,10 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run([a for a in arguments if a != "--debug"] or ["--help"])
     except KeyboardInterrupt as interruption:
         return _interrupted(interruption, arguments)
-    except BrokenPipeError:
-        # The reader, such as `head`, has enough. Python would complain of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         if debug or not _is_expected(error):
             raise
@@ -82,8 +78,10 @@ def _is_expected(error: Exception) -> bool:
 
 
 def _interrupted(interruption: KeyboardInterrupt, arguments: list[str]) -> int:
-    # One that carries results has said what is done; the rest had nothing to lose.
-    resumable = hasattr(interruption, "results") or hasattr(interruption, "result")
-    text = f"To go on: jdl {shlex.join(arguments)}" if resumable else "Interrupted."
+    lines = [str(interruption)] if hasattr(interruption, "result") else []
+    # A sweep has said on its own how far it came; any other interruption lost nothing.
+    if hasattr(interruption, "results") or lines:
+        lines.append(f"To go on: jdl {shlex.join(arguments)}")
+    text = "\n".join(lines or ["Interrupted."])
     print(text, file=sys.stderr)
     return 130

@@ -53,7 +53,7 @@ def show(results: Results, out: Path, *, plot: bool = True, file: Path | None = 
         steps = f"{trial.steps} step{'s' * (trial.steps != 1)}"
         say(f"The run diverged after {steps}: a lower rate may help.")
     elif trial.status != "done":
-        say(f"The run is {trial.status}, after {reports} reports.")
+        say(f"The run has not ended: {reports} of {len(results.steps)} reports so far.")
     say(f"run:     {out}")
     if not plot or not reports:
         return

@@ -45,9 +45,8 @@ def show(
     metric = metric or results.metric
     best = best_of_each(results, metric)
     screen.print(_table(results, best, metric))
-    _say(screen, _counts(results, fresh))
-    for hint in _edges(results, best):
-        _say(screen, hint)
+    for text in (_counts(results, fresh), *_edges(results, best)):
+        screen.print(text, markup=False)
     if out is None:
         return
     _say(screen, f"run:     {out}")
