@@ -7,6 +7,8 @@ Fifty updates along fixed gradients; the updates at `KEPT` are kept.
 
 from __future__ import annotations
 
+import inspect
+import json
 import pathlib
 from unittest import mock
 
@@ -21,6 +23,10 @@ jax.config.update("jax_enable_x64", True)
 torch.set_default_dtype(torch.float64)  # torch keeps some rates as tensors
 STEPS = 50
 KEPT = (0, 1, 2, 8, 24, 49)
+NAMES = (
+    "sign_sgd signum lion rprop lars lamb adafactor muon schedule_free schedule_free_sgd "
+    "schedule_free_adamw prodigy dadapt_adamw dog dowg ademamix adopt sophia polyak_sgd noisy_sgd"
+).split()
 VALUES = np.random.default_rng(3).normal(size=STEPS) + 0.5
 SHAPES = {"bias": (3,), "kernel": (4, 3), "tensor": (2, 5, 3)}
 
@@ -149,6 +155,18 @@ def sphere_curvature():
     )
 
 
+def signatures():
+    """The numeric and boolean defaults of optax's constructors, in their order."""
+    found = {}
+    for name in NAMES:
+        make = getattr(optax, name, None) or getattr(contrib, name)
+        found[name] = [
+            [p.name, p.default if p.default is not p.empty else "required"]
+            for p in inspect.signature(make).parameters.values()
+        ]
+    return found
+
+
 def cases():
     """Each reference by the name that the test knows it by."""
     # optax keeps Adafactor's decay in float32 but where the exponent is a float64 array.
@@ -255,6 +273,8 @@ def cases():
             correct_bias=False,
         )[0],
     )
+    options = {"betas": (0.6, 0.9), "precondition_1d": True, "precondition_frequency": 2}
+    yield "soap vectors", soap(**plain, **options)[0]
     free = contrib.schedule_free_sgd(0.3, None, 0.7, 0.2, 1.5)
     updates, params, state = with_optax(free)
     yield "schedule_free_sgd", updates
@@ -318,6 +338,8 @@ def main() -> None:
                 arrays[f"{name}/{key}"] = np.stack([np.asarray(u[key]) for u in kept])
     path = pathlib.Path(__file__).parent / "optim_modern.npz"
     np.savez_compressed(path, **arrays)
+    text = json.dumps(signatures(), indent=1, default=lambda value: "other")
+    path.with_name("optim_modern_signatures.json").write_text(text + "\n")
     print(path, path.stat().st_size, "bytes", len(arrays), "arrays")
 
 

@@ -108,6 +108,9 @@ CASES = {
         max_precond_dim=4,
         bias_correction=False,
     ),
+    "soap vectors": optim.soap(
+        0.3, 0.6, 0.9, None, 1e-3, 0.0, precondition_frequency=2, precondition_1d=True
+    ),
     "schedule_free_sgd": optim.schedule_free_sgd(0.3, None, 0.7, 0.2, 1.5),
     "schedule_free_adamw": optim.schedule_free_adamw(0.3, None, 0.7, 0.8, 0.1, 0.2, 1.5),
     "schedule_free_adamw warmup": optim.schedule_free_adamw(0.3, 20, 0.7, 0.8, 0.1, 0.2, 1.5),

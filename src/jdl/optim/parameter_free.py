@@ -235,8 +235,11 @@ def dadapt_adamw(
         lr, c1, c2, e, decay = values_at(state.step, learning_rate, b1, b2, eps, weight_decay)
         t, d, q = next_count(state.step), state.distance, jnp.sqrt(c2)
         rate = lr * d * jnp.sqrt(1 - c2**t) / (1 - c1**t)
+        # Where the root is 0 so is the sum; a maximum, unlike `over`, joins the reduction.
         scaled = jax.tree.map(
-            lambda s, v: over(s, root(v) + e), state.gradient_sum, state.second_moment
+            lambda s, v: s / jnp.maximum(root(v) + e, jnp.finfo(v.dtype).tiny),
+            state.gradient_sum,
+            state.second_moment,
         )
         numerator = q * state.numerator + (1 - q) * rate * tree.dot(grads, scaled)
 

@@ -133,13 +133,13 @@ def schedule_free(
         pull, push = c - (1 - c) * change, 1 - b * (1 - c)
         y = jax.tree.map(wide, params)
         moves, base = base_optimizer.update(grads, state.base, y, **extra)
-        updates, z = leafwise(
-            lambda u, w, z: (pull * (wide(z) - wide(w)) + push * wide(u), wide(z) + wide(u)),
-            (params, state.z),
-            moves,
-            params,
-            state.z,
-        )
+
+        def rule(u: Any, w: Any, z: Array) -> tuple[Array, Array]:
+            old, new = wide(z), wide(z) + wide(u)
+            # In terms of `new`, so that the base's rule need not be computed for both.
+            return pull * (old - wide(w)) + push * (new - old), new
+
+        updates, z = leafwise(rule, (params, state.z), moves, params, state.z)
         b, weight_sum, max_lr = (x.astype(state.b1.dtype) for x in (b, weight_sum, max_lr))
         return updates, ScheduleFreeState(next_count(state.step), b, weight_sum, max_lr, base, z)
 

@@ -168,7 +168,8 @@ class RpropState(NamedTuple):
       step: the number of updates made.
       step_sizes: the step of each element, shaped as the parameters, float32 or
         wider; a complex parameter has a leading axis of two, real and imaginary.
-      previous: the last gradient, zero where the sign had changed; shaped as the steps.
+      previous: the sign of the last gradient, zero where it had changed; int8, shaped as
+        the steps.
     """
 
     step: Int[Array, ""]
@@ -187,7 +188,7 @@ def rprop(
 
     With `s = g * g_previous`:
     `step *= eta_plus where s > 0, eta_minus where s < 0; clip(step, min, max)`
-    `g = 0 where s < 0; w -= step * sign(g); g_previous = g`
+    `g = 0 where s < 0; w -= step * sign(g); g_previous = g`, of which the sign is kept
 
     For full batches: noise in the gradient changes signs and shrinks the steps.
     The parts of a complex number have a step each.
@@ -213,8 +214,12 @@ def rprop(
     def init(params: Params) -> RpropState:
         count = jnp.zeros((), jnp.int32)
         (first,) = values_at(count, learning_rate)
-        zeros = jax.tree.map(lambda w: jnp.zeros_like(_parts(wide(w))), params)
-        return RpropState(count, jax.tree.map(lambda z: jnp.full_like(z, first), zeros), zeros)
+        parts = jax.tree.map(lambda w: _parts(wide(w)), params)
+        return RpropState(
+            count,
+            jax.tree.map(lambda x: jnp.full_like(x, first), parts),
+            jax.tree.map(lambda x: jnp.zeros_like(x, jnp.int8), parts),
+        )
 
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
@@ -224,13 +229,13 @@ def rprop(
         )
 
         def rule(g: Any, step: Any, previous: Any) -> tuple[Any, Any, Any]:
-            new = _parts(wide(g))
-            agreement = jnp.sign(new) * jnp.sign(previous)
+            sign = jnp.sign(_parts(wide(g)))
+            agreement = sign * previous
             factor = jnp.where(agreement > 0, plus, jnp.where(agreement < 0, minus, 1.0))
             step = jnp.clip(step * factor, low, high)
-            new = jnp.where(agreement < 0, 0.0, new)
-            move = -step * jnp.sign(new)
-            return jax.lax.complex(*move) if jnp.iscomplexobj(g) else move, step, new
+            sign = jnp.where(agreement < 0, 0.0, sign)
+            move = -step * sign
+            return jax.lax.complex(*move) if jnp.iscomplexobj(g) else move, step, sign
 
         updates, step_sizes, previous = leafwise(
             rule, (grads, state.step_sizes, state.previous), grads, state.step_sizes, state.previous
