@@ -151,3 +151,9 @@ def test_take_gathers_from_every_array():
     taken = data.take((jnp.asarray(x), jnp.asarray(y)), index)
     np.testing.assert_array_equal(taken[0], x[np.asarray(index)])
     np.testing.assert_array_equal(taken[1], y[np.asarray(index)])
+
+
+def test_rounds_grow_with_the_length():
+    from jdl.data.batches import rounds
+
+    assert [rounds(length) for length in (1, 2**14 - 1, 2**14, 60_000)] == [20, 20, 21, 22]

@@ -125,7 +125,8 @@ BIG = np.array([0, 1, 2, 0, 3, 2])
         (broken("valid", (X[:, :1], Y)), None, r"shape \(1,\) .* expected \(2,\)"),
         (broken("valid", (X.astype("f4"), Y)), None, "dtype float32: expected .* float64"),
         (broken("train", (X.astype(object), Y)), None, "dtype object: expected numbers"),
-        (broken("train", (1.0, 2)), None, "must have an axis of examples"),
+        (broken("train", (1.0, Y)), None, "must have an axis of examples"),
+        (broken("train", (X, 2)), None, "must have an axis of examples"),
         (broken("train", None), None, r"train must be a pair of arrays \(x, y\), got NoneType"),
     ],
 )

@@ -61,6 +61,22 @@ def test_whitening_of_fewer_examples_than_features_is_finite():
     np.testing.assert_allclose(fitted.invert(fitted.apply(x)), x, atol=1e-3)
 
 
+def test_whitening_of_a_constant_feature():
+    """Its variance counts as a millionth of the largest; by default 1e-5 is added to each."""
+    x = np.random.default_rng(4).normal(size=(60, 2)) * [3, 0] + [1, 5]
+    new, largest = np.array([[1.0, 6.0]]), x[:, 0].var()
+    floored = preprocess.whiten(x, 0.0).apply(new)[0, 1]
+    np.testing.assert_allclose(floored, 1 / np.sqrt(1e-6 * largest), rtol=1e-4)
+    np.testing.assert_allclose(preprocess.whiten(x).apply(new)[0, 1], 1e5**0.5, rtol=1e-4)
+
+
+def test_blocks_are_no_larger_than_said(monkeypatch):
+    monkeypatch.setattr(preprocess, "BLOCK", 60)
+    for shape, count in (((40, 5, 4), 14), ((40, 50), 40), ((40, 200), 40), ((100,), 2)):
+        blocks = list(preprocess._blocks(np.ones(shape)))
+        assert len(blocks) == count and sum(len(block) for block in blocks) == shape[0]
+
+
 def test_bytes_give_float32_and_blocks_give_the_same(monkeypatch):
     x = np.random.default_rng(2).integers(0, 256, (40, 3, 3, 2), np.uint8)
     whole = preprocess.standardize(x)
@@ -75,7 +91,8 @@ def test_bytes_give_float32_and_blocks_give_the_same(monkeypatch):
 
 def test_constant_features_are_centred():
     x = np.array([[1.0, 5.0], [3.0, 5.0]])
-    assert preprocess.standardize(x).apply(x).tolist() == [[-1, 0], [1, 0]]
+    new = np.array([[1.0, 5.0], [4.0, 8.0]])
+    assert preprocess.standardize(x).apply(new).tolist() == [[-1, 0], [2, 3]]
 
 
 def test_inside_a_compiled_program():
@@ -105,6 +122,8 @@ def test_refusals(tmp_path):
         preprocess.whiten(X, -1.0)
     with pytest.raises(ValueError, match=r"shape \(examples, ...\), got shape \(0, 2\)"):
         preprocess.zero_mean(np.ones((0, 2)))
+    with pytest.raises(ValueError, match=r"shape \(examples, ...\), got shape \(\)"):
+        preprocess.zero_mean(3.0)
     (tmp_path / "bad").write_bytes(b"no safetensors")
     with pytest.raises(ValueError, match="bad holds no preprocessing"):
         preprocess.load(tmp_path / "bad")

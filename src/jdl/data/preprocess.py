@@ -158,7 +158,7 @@ def _moments(x: Any, axis: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased deviation over `axis`, which begins with 0, in float64 and two passes."""
     if np.ndim(x) == 0 or len(x) == 0 or 0 not in axis:
         raise ValueError(f"expected x of shape (examples, ...), got shape {np.shape(x)}.")
-    x = np.asarray(x) if not isinstance(x, np.memmap) else x
+    x = np.asarray(x)
     count = np.prod([x.shape[i] for i in axis])
     mean = sum(block.sum(axis, keepdims=True) for block in _blocks(x)) / count
     variance = sum(np.square(block - mean).sum(axis, keepdims=True) for block in _blocks(x)) / count
