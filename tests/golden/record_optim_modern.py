@@ -24,9 +24,27 @@ torch.set_default_dtype(torch.float64)  # torch keeps some rates as tensors
 STEPS = 50
 KEPT = (0, 1, 2, 8, 24, 49)
 NAMES = (
-    "sign_sgd signum lion rprop lars lamb adafactor muon schedule_free schedule_free_sgd "
-    "schedule_free_adamw prodigy dadapt_adamw dog dowg ademamix adopt sophia polyak_sgd noisy_sgd"
-).split()
+    "sign_sgd",
+    "signum",
+    "lion",
+    "rprop",
+    "lars",
+    "lamb",
+    "adafactor",
+    "muon",
+    "schedule_free",
+    "schedule_free_sgd",
+    "schedule_free_adamw",
+    "prodigy",
+    "dadapt_adamw",
+    "dog",
+    "dowg",
+    "ademamix",
+    "adopt",
+    "sophia",
+    "polyak_sgd",
+    "noisy_sgd",
+)
 VALUES = np.random.default_rng(3).normal(size=STEPS) + 0.5
 SHAPES = {"bias": (3,), "kernel": (4, 3), "tensor": (2, 5, 3)}
 

@@ -81,7 +81,8 @@ def dog(
     Ivgi, Hinder and Carmon, DoG is SGD's best friend (2023). As optax.contrib's `dog`.
     """
     kind, first = init_step
-    _check(learning_rate, eps, weight_decay)
+    _check(learning_rate, weight_decay)
+    check_number("eps", eps, "[0, inf)")
     check_choice("init_step", kind, ["heuristic", "distance", "learning_rate"])
     check_number("init_step", first, "(0, inf)")
 
@@ -138,9 +139,10 @@ def dowg(
     Khaled, Mishchenko and Jin, DoWG unleashed: an efficient universal
     parameter-free gradient descent method (2023). As optax.contrib's `dowg`.
     """
-    _check(learning_rate, eps, weight_decay)
+    _check(learning_rate, weight_decay)
+    check_number("eps", eps, "(0, inf)")
     start = eps if init_estim_sq_dist is None else init_estim_sq_dist
-    check_number("eps" if init_estim_sq_dist is None else "init_estim_sq_dist", start, "(0, inf)")
+    check_number("init_estim_sq_dist", start, "(0, inf)")
 
     def init(params: Params) -> DistanceState:
         step = jnp.zeros((), jnp.int32)
@@ -160,9 +162,8 @@ def dowg(
     return Optimizer(init, update)
 
 
-def _check(learning_rate: Number, eps: Number, weight_decay: Number | None) -> None:
+def _check(learning_rate: Number, weight_decay: Number | None) -> None:
     check_learning_rate(learning_rate)
-    check_number("eps", eps, "[0, inf)")
     if weight_decay is not None:
         check_number("weight_decay", weight_decay, "[0, inf)")
 
