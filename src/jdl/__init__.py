@@ -1,5 +1,13 @@
 """Train a thousand networks as one JAX program."""
 
-from jdl import data, losses, metrics, models, nn, optim, sweep, train, tree
+import importlib
+from types import ModuleType
 
 __all__ = ["data", "losses", "metrics", "models", "nn", "optim", "sweep", "train", "tree"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Imports a part of the library when it is first used: `jdl --help` needs none."""
+    if name in __all__:
+        return importlib.import_module(f"jdl.{name}")
+    raise AttributeError(f"module 'jdl' has no attribute {name!r}; it has {', '.join(__all__)}.")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,17 @@ from typing import Any
 from jdl.data import Dataset
 from jdl.engine import store
 from jdl.engine.checkpoint import write_atomically
-from jdl.engine.specification import fingerprint, identity
+from jdl.engine.specification import fingerprint
 
 NOTE = "command.json"
 
 
-def default(
-    names: Sequence[str],
-    specification: Mapping[str, Any],
-    dataset: Dataset,
-    make: Callable[..., Any],
-) -> Path:
+def default(names: Sequence[str], specification: Mapping[str, Any], dataset: Dataset) -> Path:
     """A folder under `runs` whose name is the specification's own.
 
     So the same command finds its run again, and no other command meets it.
     """
-    everything = [version("jdl"), specification, fingerprint(dataset), identity(make)]
+    everything = [version("jdl"), specification, fingerprint(dataset)]
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     return Path("runs", "-".join([*names, digest[:6]]))
 

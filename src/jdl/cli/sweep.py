@@ -89,7 +89,7 @@ class Sweep:
             "seed": self.seed,
         }
         names = [Path(self.task.data).stem, self.task.model]
-        out = self.out or folder.default(names, specification, dataset, recipe.make_trial)
+        out = self.out or folder.default(names, specification, dataset)
         recipe.check(make_trial, space, dataset, self.task, trials)
         print(recipe.describe(self.task, dataset, space, trials), file=sys.stderr)
         fresh = not (out / "run.sqlite").exists()

@@ -97,7 +97,7 @@ class Group:
         """Takes the data set, already on the devices, and the trials that a checkpoint holds."""
         assert self.program is not None
         self._data = data
-        self._scalars = jax.device_put(np.uint32(self._root), self.program.replicated)
+        self._seed = jax.device_put(np.uint32(self._root), self.program.replicated)
         self._lanes = self.program.empty()
         returning = [q for q in self.queue if q.trial in saved][: self.width]
         if returning:
@@ -150,20 +150,21 @@ class Group:
         count = int(min(most, np.min(self.work.reports - self.done[busy])))
         finishing = np.zeros(self.width, bool)
         finishing[busy] = self.done[busy] + count == self.work.reports
-        before = self._assignment
-        if before is None or seats or finishing.any() or self._flagged:
-            self._assignment = jax.device_put(
-                Assignment(self._numbers, self._stream, fresh, finishing), self.program.sharding
+        flagged = bool(seats) or bool(finishing.any())
+        if self._assignment is None or flagged:
+            self._assignment = self.program.place(
+                Assignment(self._numbers, self._stream, fresh, finishing)
             )
-        self._flagged = bool(seats) or bool(finishing.any())
         self._lanes, outcome = self.program.run(
             self._lanes,
             self._assignment,
-            self._scalars,
+            self._seed,
             jax.device_put(np.int32(count), self.program.replicated),
             self._data,
         )
         self._flight = outcome, count, [queued.trial for _, queued in seats]
+        if flagged:
+            self._assignment = None  # flags are of one segment alone
 
     def collect(self) -> Segment:
         """Waits for the segment in flight, frees the lanes whose trial ended, and reports."""
@@ -212,8 +213,6 @@ class Group:
         if self.program is None or not self.busy.size:
             return {}, {"trials": [], "reports": []}
         return tree.named_leaves(jax.device_get(self._lanes)), notes
-
-    _flagged = True
 
 
 def _slice(array: Any, lane: int) -> np.ndarray:

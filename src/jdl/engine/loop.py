@@ -31,7 +31,8 @@ class Stopping(NamedTuple):
       rungs: `rungs(reports)` gives the numbers of the reports, of the given
         number in a whole trial, after which it decides.
       decide: `decide(rung, trials, scores)` says for each trial whether it
-        stops; larger scores are better.
+        stops; larger scores are better. A resumed run tells it the past again
+        and ignores the answer, so a trial may come to a rung twice.
       name: what the specification of a run calls it.
     """
 
@@ -108,9 +109,11 @@ class Loop:
         for _, _, status, _, _ in self._db.trials():
             if status in self._ends:
                 self._ends[status] += 1
-        self._trials = sum(self._ends.values()) + sum(len(g.queue) for g in self._groups)
+        self._before = sum(self._ends.values())
+        self._trials = self._before + sum(len(g.queue) for g in self._groups)
         self._reports_total = sum(len(g.queue) * g.work.reports for g in self._groups)
         self._last_checkpoint = time.monotonic()
+        self._recall()
         pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
         waiting = deque((group, pool.submit(group.compile)) for group in self._groups)
         try:
@@ -127,6 +130,19 @@ class Loop:
             complete=not self._stop_requested
             and not any(group.unfinished for group in self._groups),
         )
+
+    def _recall(self) -> None:
+        """Tells the stopping rule what it was told before an interruption."""
+        if self._stopping is None:
+            return
+        names, table = self._db.reports()
+        work = self._groups[0].work
+        for rung in self._stopping.rungs(work.reports):
+            rows = table[table[:, 1] == rung * work.report_every]
+            if len(rows):
+                scores = rows[:, 2 + names.index(self._goal.metric)].tolist()
+                trials = rows[:, 0].astype(int).tolist()
+                self._stopping.decide(rung, trials, [self._goal.score(s) for s in scores])
 
     def _turns(
         self, waiting: deque[tuple[Group, Future[None]]], data: Any, saved: dict[int, Saved]
@@ -271,11 +287,10 @@ class Loop:
             )
         except OSError as error:
             # Nothing recorded is lost: running trials would start again from their beginning.
-            self._progress.say(f"[yellow]No checkpoint written: {error}.[/] Results are safe.")
+            self._progress.say(f"No checkpoint written: {error}. Results are safe.")
         self._last_checkpoint = time.monotonic()
 
     def _show(self) -> None:
-        best = f"{self._goal.metric} {self._goal.sign * self._best:.4g}"
         self._progress.update(
             Status(
                 trials=self._trials,
@@ -284,7 +299,8 @@ class Loop:
                 diverged=self._ends[store.DIVERGED],
                 stopped=self._ends[store.STOPPED],
                 fraction=self._reports_done / max(1, self._reports_total),
-                best=best if math.isfinite(self._best) else "",
+                best=f"{self._goal.sign * self._best:.4g}" if math.isfinite(self._best) else "",
+                before=self._before,
             )
         )
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from jdl import tree
 from jdl.data.batches import batch_indices, take
 from jdl.engine.keys import to_keys, to_words, trial_keys
+from jdl.engine.specification import trace_hash
 from jdl.engine.trial import Batch, Metrics, State, Trial, bound, evaluate_split
 
 Numbers = dict[str, Any]
@@ -90,11 +91,12 @@ class Workload(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Shapes and dtypes of one lane, found by tracing alone."""
+    """What tracing alone tells of a lane: shapes and dtypes, and what it computes."""
 
     lane: Lanes
     reports: Metrics
     final: Metrics
+    program: str  # a hash of the traced computation, its constants included
 
 
 def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
@@ -120,13 +122,11 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
             lambda n, state, batch: work.trial(n).evaluate(state, batch), numbers, lane.state, split
         )
         _check_metrics("evaluate", metrics)
-    reports, final = jax.eval_shape(
+    traced, (reports, final) = jax.make_jaxpr(
         lambda data, n, lane: (_report(work, data, n, 0, lane, 0)[1], _final(work, data, n, lane)),
-        work.data,
-        numbers,
-        lane,
-    )
-    return Shapes(lane, reports, final)
+        return_shape=True,
+    )(work.data, numbers, lane)
+    return Shapes(lane, reports, final, trace_hash(traced))
 
 
 def _check_same_state(before: State, after: State) -> None:

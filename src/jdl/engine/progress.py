@@ -22,7 +22,8 @@ class Status(NamedTuple):
     diverged: int
     stopped: int
     fraction: float  # of all steps
-    best: str  # as in "valid_accuracy 0.972"
+    best: str
+    before: int = 0  # trials that had ended when this process started
 
 
 class Progress:
@@ -41,7 +42,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Prints a line of its own."""
         if self._shown:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, status: Status) -> None:
         """Shows the line, or on no terminal prints it when it is due."""
@@ -51,7 +52,7 @@ class Progress:
         if self._live is not None:
             self._live.update(Text(_line(status, seconds), no_wrap=True, overflow="ellipsis"))
         elif status.fraction >= self._next[0] and seconds >= self._next[1]:
-            self._console.print(_line(status, seconds), highlight=False, soft_wrap=True)
+            self.say(_line(status, seconds))
             self._next = status.fraction + 1 / LINES, seconds + 2.0
 
     def close(self) -> None:
@@ -61,10 +62,10 @@ class Progress:
 
 
 def _line(status: Status, seconds: float) -> str:
-    bar = int(20 * status.fraction)
+    bar = int(10 * status.fraction)
     ended = status.done + status.diverged + status.stopped
     parts = [
-        f"{'━' * bar}{'╌' * (20 - bar)} {ended}/{status.trials} trials",
+        f"{'━' * bar}{'╌' * (10 - bar)} {ended}/{status.trials} trials",
         f"{status.running} running",
     ]
     if status.diverged:
@@ -73,8 +74,8 @@ def _line(status: Status, seconds: float) -> str:
         parts.append(f"{status.stopped} stopped")
     if status.best:
         parts.append(f"best {status.best}")
-    if seconds > 0 and ended:
-        parts.append(f"{ended / seconds:.1f} trials/s")
+    if seconds > 0 and ended > status.before:
+        parts.append(f"{(ended - status.before) / seconds:.1f} trials/s")
     if status.fraction > 0:
         parts.append(f"{_duration(seconds / status.fraction - seconds)} left")
     return " · ".join(parts)

@@ -1,10 +1,10 @@
-"""What makes two runs the same: fingerprints of data and of functions."""
+"""What makes two runs the same: fingerprints of data and of traced programs."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
+import re
 import zlib
 from typing import Any
 
@@ -25,12 +25,16 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     return prints
 
 
-def identity(function: Any) -> str:
-    """The name of a function and a hash of its source, if there is one to read."""
-    target = function.func if isinstance(function, functools.partial) else function
-    name = f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', repr(target))}"
-    try:
-        source = inspect.getsource(target)
-    except (OSError, TypeError):
-        return name
-    return f"{name}#{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+def trace_hash(traced: Any) -> str:
+    """A hash of a traced computation, by which a resumed run knows its program.
+
+    Other code that computes the same is the same; another rate, layer or loss
+    is not, wherever it is written.
+    """
+    # Functions inside a jaxpr print with their addresses, which differ between processes.
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr))
+    digest = hashlib.sha256(text.encode())
+    for constant in traced.consts:
+        if not jax.dtypes.issubdtype(constant.dtype, jax.dtypes.prng_key):
+            digest.update(np.ascontiguousarray(constant).tobytes())
+    return digest.hexdigest()[:12]

@@ -136,10 +136,11 @@ class Store:
         found = self.specification()
         wanted = json.loads(json.dumps(specification))
         if found is not None:
+            there, now = _flat(found), _flat(wanted)
             differences = [
-                f"  {key}: {_short(found.get(key))} there, {_short(wanted.get(key))} now"
-                for key in sorted({*found, *wanted})
-                if found.get(key) != wanted.get(key)
+                f"  {key}: {there.get(key, 'nothing')} there, {now.get(key, 'nothing')} now"
+                for key in sorted({*there, *now})
+                if there.get(key) != now.get(key)
             ]
             if differences:
                 raise StoreError(
@@ -243,6 +244,11 @@ class Store:
         return checkpoint.from_bytes(row[0], f"the state of trial {trial}")[0] if row else None
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else text[:197] + "..."
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    """The entries of nested dicts by their dotted path, as JSON."""
+    if not isinstance(value, dict):
+        return {path: json.dumps(value)}
+    flat: dict[str, str] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{path}.{key}" if path else str(key))
+    return flat

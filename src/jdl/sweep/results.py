@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jdl.engine import checkpoint, store
+from jdl.engine.goal import choose_goal
 from jdl.engine.keys import to_keys
 
 
@@ -102,7 +103,9 @@ class Results:
             np.maximum.at(last, trial, report)
         kept = db.scores()
         trials = []
-        for trial_id, config, status, steps, final in rows:
+        for trial_id, written, status, steps, final in rows:
+            # JSON has no tuples, and a choice of lists is a choice of tuples.
+            config = {k: tuple(v) if isinstance(v, list) else v for k, v in written.items()}
             metrics = {name: float(curves[name][trial_id, last[trial_id]]) for name in names}
             state: PyTree | None = None
             if trial_id in kept and (leaves := db.state(trial_id)) is not None:
@@ -181,7 +184,10 @@ class Results:
         return next((name for name, entry in space.items() if "seeds" in entry), None)
 
     def configurations(self, metric: str | None = None) -> list[Summary]:
-        """The configurations with mean and standard error over their seeds, best first."""
+        """The configurations with mean and standard error over their seeds, best first.
+
+        Those of which a seed is missing, diverged or stopped come after the others.
+        """
         name = metric or self.metric
         groups: dict[tuple[Any, ...], list[TrialResult]] = {}
         for trial in self.trials:
@@ -200,11 +206,11 @@ class Results:
             summaries.append(
                 Summary(dict(key), [t.trial for t in members], mean, stderr, len(values))
             )
-        sign = 1 if "accuracy" in name else -1
-        sign = self._sign if name == self.metric else sign
+        sign = self._sign if name == self.metric else choose_goal({name}, name, None).sign
+        # One lucky seed does not beat a configuration that every seed finished.
         return sorted(
             summaries,
-            key=lambda s: -math.inf if math.isnan(s.mean) else sign * s.mean,
+            key=lambda s: (s.done == len(s.trials), sign * s.mean if s.done else -math.inf),
             reverse=True,
         )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,16 +16,24 @@ from jdl.data.dataset import Dataset, check
 from jdl.engine import store
 from jdl.engine.goal import choose_goal
 from jdl.engine.group import Group, Queued
-from jdl.engine.loop import CHECKPOINT, Loop, Stats, Stopping, read_checkpoint
+from jdl.engine.loop import CHECKPOINT, Loop, Stopping, read_checkpoint
 from jdl.engine.plan import Plan, lane_mesh, make_plan, use_all_cores
 from jdl.engine.program import Shapes, Workload, trace_shapes
 from jdl.engine.progress import Progress
-from jdl.engine.specification import fingerprint, identity
+from jdl.engine.specification import fingerprint
 from jdl.engine.trial import Trial
 from jdl.engine.workload import make_workload
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
-from jdl.sweep.space import as_scalars, names, parse_space, seed_axis, split_static, to_json
+from jdl.sweep.space import (
+    Space,
+    as_scalars,
+    names,
+    parse_space,
+    seed_axis,
+    split_static,
+    to_json,
+)
 
 MakeTrial = Callable[[dict[str, Any]], Trial]
 
@@ -110,12 +119,11 @@ def run(
     dataset = Dataset(*data)
     check(dataset)
     searcher = search if isinstance(search, Search) else make_search(search, parsed, trials, seed)
-    limit = trials if trials is not None else 2**31
-    configs = searcher.ask(limit)
+    configs = searcher.ask(trials or 2**31)
     if not configs:
         raise ValueError("The search gave no configuration to try.")
     mesh = lane_mesh(devices)
-    shared = functools.partial(
+    workload = functools.partial(
         make_workload,
         data=dataset,
         epochs=epochs,
@@ -125,74 +133,56 @@ def run(
         eval_batch_size=eval_batch_size,
         diverged_above=diverged_above,
     )
-    axis = seed_axis(parsed)
-    by_static: dict[tuple[tuple[str, Any], ...], list[Queued]] = {}
-    for trial, config in enumerate(configs):
-        static, numbers = split_static(parsed, config)
-        stream = config[axis] if axis else trial
-        by_static.setdefault(static, []).append(Queued(trial, as_scalars(numbers), stream))
-    prepared = []
-    for static, queue in by_static.items():
-        _try_extremes(make_trial, dict(static), [configs[queued.trial] for queued in queue])
-        work = shared(make=_with_static(make_trial, dict(static)))
-        prepared.append((names(static), work, _trace(work, queue[0], names(static)), queue))
-    judged_by = choose_goal(
-        {m for _, _, shapes, _ in prepared for m in shapes.reports}, metric, goal
-    )
-    metrics = sorted(prepared[0][2].reports)
-    for label, _, shapes, _ in prepared:
-        if sorted(shapes.reports) != metrics:
-            raise ValueError(
-                f"Every trial must report the same metrics, but {label} reports "
-                f"{sorted(shapes.reports)} and {prepared[0][0]} reports {metrics}."
-            )
-    work = prepared[0][1]
+    programs = _programs(make_trial, parsed, configs, workload, mesh, lanes)
+    reported = sorted(programs[0].shapes.reports)
+    judged_by = choose_goal(set(reported), metric, goal)
+    work = programs[0].work
+    specification = {
+        "programs": {program.label: program.shapes.program for program in programs},
+        "space": to_json(parsed),
+        "search": searcher.name,
+        "stopping": stopping.name if stopping else None,
+        "trials": len(configs),
+        "steps": work.steps,
+        "report_every": work.report_every,
+        "batch_size": batch_size,
+        "seed": seed,
+        "metric": judged_by.metric,
+        "goal": "max" if judged_by.sign > 0 else "min",
+        "diverged_above": diverged_above,
+        "data": fingerprint(dataset),
+    }
     db = store.Store(out)
     shown = Progress(progress)
     try:
-        specification = {
-            "make_trial": identity(make_trial),
-            "space": to_json(parsed),
-            "search": searcher.name,
-            "stopping": stopping.name if stopping else None,
-            "trials": len(configs),
-            "steps": work.steps,
-            "report_every": work.report_every,
-            "batch_size": batch_size,
-            "seed": seed,
-            "metric": judged_by.metric,
-            "goal": "max" if judged_by.sign > 0 else "min",
-            "diverged_above": diverged_above,
-            "data": fingerprint(dataset),
-        }
-        resumed = db.begin(specification, metrics)
-        if not resumed:
-            db.add_trials(list(enumerate(configs)))
-        saved = read_checkpoint(db)
-        ended = {trial for trial, _, status, _, _ in db.trials() if status in store.ENDED}
-        if resumed and out is not None:
+        if db.begin(specification, reported):
+            ended = {trial for trial, _, status, _, _ in db.trials() if status in store.ENDED}
             shown.say(f"Resuming {out}: {len(ended)} of {len(configs)} trials had ended.")
-        groups = _groups(prepared, ended, mesh, lanes, seed, shown)
-        loop = Loop(
-            groups,
-            db,
-            judged_by,
-            stopping=stopping,
-            keep=keep,
-            checkpoint_seconds=checkpoint_seconds,
-            progress=shown,
-        )
-        stats = loop.run(work.data, saved) if groups else Stats(0, 0.0, 0.0, 0, True)
-        if out is not None and stats.complete:
-            (db.folder / CHECKPOINT).unlink(missing_ok=True)  # type: ignore[operator]
-        if groups or not resumed:
+        else:
+            ended = set()
+            db.add_trials(list(enumerate(configs)))
+        complete = True
+        if groups := _groups(programs, ended, mesh, seed, shown):
+            loop = Loop(
+                groups,
+                db,
+                judged_by,
+                stopping=stopping,
+                keep=keep,
+                checkpoint_seconds=checkpoint_seconds,
+                progress=shown,
+            )
+            stats = loop.run(work.data, read_checkpoint(db))
+            complete = stats.complete
             db.note(plans={g.label: g.plan._asdict() for g in groups}, stats=stats._asdict())
-        state_of = {q.trial: s.lane.state for _, _, s, queue in prepared for q in queue}
+        if db.folder is not None and complete:
+            (db.folder / CHECKPOINT).unlink(missing_ok=True)
+        state_of = {q.trial: p.shapes.lane.state for p in programs for q in p.queue}
         results = Results.read(db, state_of.__getitem__)
     finally:
         shown.close()
         db.close()
-    if not stats.complete:
+    if not complete:
         where = f" Run the same again to go on with {out}." if out is not None else ""
         message = f"{results.count('done')} of {len(configs)} trials done.{where}"
         shown.say(message)
@@ -200,26 +190,64 @@ def run(
     return results
 
 
-def _groups(
-    prepared: Sequence[tuple[str, Workload, Shapes, list[Queued]]],
-    ended: set[int],
+class _Program(NamedTuple):
+    """What the trials of one combination of static values share."""
+
+    label: str
+    work: Workload
+    shapes: Shapes
+    plan: Plan
+    queue: list[Queued]
+
+
+def _programs(
+    make_trial: MakeTrial,
+    space: Space,
+    configs: Sequence[Config],
+    workload: Callable[..., Workload],
     mesh: Mesh,
     lanes: int | None,
+) -> list[_Program]:
+    """Sorts the trials by their static values, traces one trial of each kind and plans it."""
+    axis = seed_axis(space)
+    by_static: dict[tuple[tuple[str, Any], ...], list[Queued]] = {}
+    for trial, config in enumerate(configs):
+        static, numbers = split_static(space, config)
+        stream = config[axis] if axis else trial
+        by_static.setdefault(static, []).append(Queued(trial, as_scalars(numbers), stream))
+    programs = []
+    for static, queue in by_static.items():
+        _try_extremes(make_trial, dict(static), [configs[queued.trial] for queued in queue])
+        work = workload(make=_with_static(make_trial, dict(static)))
+        label = names(static)
+        shapes = _trace(work, queue[0], label)
+        # The plan is of all trials, so that a resumed run is laid out as the first was.
+        plan = make_plan(work, shapes, len(queue), mesh, lanes)
+        programs.append(_Program(label, work, shapes, plan, queue))
+    first = programs[0]
+    for program in programs:
+        if program.shapes.reports.keys() != first.shapes.reports.keys():
+            raise ValueError(
+                f"Every trial must report the same metrics, but {program.label} reports "
+                f"{sorted(program.shapes.reports)} and {first.label} reports "
+                f"{sorted(first.shapes.reports)}."
+            )
+    return programs
+
+
+def _groups(
+    programs: Sequence[_Program],
+    ended: set[int],
+    mesh: Mesh,
     seed: int,
     shown: Progress,
 ) -> list[Group]:
-    """The groups that still have trials to run, each with its plan."""
+    """The groups that still have trials to run."""
     groups = []
-    plans: dict[Plan, int] = {}
-    for label, work, shapes, queue in prepared:
-        # The plan is of all trials, so that a resumed run is laid out as the first was.
-        plan = make_plan(work, shapes, len(queue), mesh, lanes)
-        waiting = [queued for queued in queue if queued.trial not in ended]
-        if waiting:
+    for label, work, shapes, plan, queue in programs:
+        if waiting := [queued for queued in queue if queued.trial not in ended]:
             groups.append(Group(label, work, shapes, plan, waiting, mesh, seed))
-            plans[plan] = plans.get(plan, 0) + 1
-    for reason in dict.fromkeys(plan.reason for plan in plans):
-        count = sum(n for plan, n in plans.items() if plan.reason == reason)
+    for reason, count in collections.Counter(group.plan.reason for group in groups).items():
         shown.say(f"{count} {'programs' if count > 1 else 'program'}: {reason}")
     return groups
 

@@ -28,7 +28,7 @@ def asha(reduction: float = 4.0, grace: int = 1) -> Stopping:
     """
     check_number("reduction", reduction, "(1, inf)")
     check_number("grace", grace, "[1, inf)")
-    seen: dict[int, list[float]] = {}
+    seen: dict[int, dict[int, float]] = {}  # rung -> trial -> score
 
     def rungs(reports: int) -> list[int]:
         count = max(0, math.ceil(math.log(reports / grace, reduction))) if reports > grace else 0
@@ -36,10 +36,10 @@ def asha(reduction: float = 4.0, grace: int = 1) -> Stopping:
         return sorted(level for level in levels if level < reports)
 
     def decide(rung: int, trials: Sequence[int], scores: Sequence[float]) -> list[bool]:
-        before = seen.setdefault(rung, [])
-        before.extend(scores)
-        before.sort(reverse=True)
-        threshold = before[max(1, int(len(before) / reduction)) - 1]
+        here = seen.setdefault(rung, {})
+        here.update(zip(trials, scores))
+        best = sorted(here.values(), reverse=True)
+        threshold = best[max(1, int(len(best) / reduction)) - 1]
         return [score < threshold for score in scores]
 
     return Stopping(rungs, decide, f"asha({reduction}, {grace})")

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from jdl import tree
 from jdl.data.dataset import Dataset, check
 from jdl.engine import checkpoint, store
 from jdl.engine.goal import Goal, choose_goal
@@ -129,10 +128,7 @@ def fit(
             "metric": judged_by.metric,
             "goal": "max" if judged_by.sign > 0 else "min",
             "keep": keep,
-            "state": {
-                path: [str(leaf.dtype), *leaf.shape]
-                for path, leaf in tree.named_leaves(shapes.lane.state).items()
-            },
+            "program": shapes.program,
             "data": fingerprint(dataset),
         }
         if not db.begin(specification, sorted(shapes.reports)):
