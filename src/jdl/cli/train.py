@@ -55,9 +55,9 @@ class Train:
             "seed": self.seed,
         }
         names = [Path(self.task.data).stem, self.task.model, self.optimizer]
-        out = self.out or folder.default(names, specification, dataset, recipe.make_trial)
+        out = self.out or folder.default(names, specification, dataset)
         print(recipe.describe_one(self.task, dataset, parsed), file=sys.stderr)
-        # `fit` is given a trial and cannot see its rate, so the folder's note is compared here.
+        # `fit` knows another program by its hash alone: the note says which option differs.
         with folder.noted(out, specification, same=[*specification]):
             train.fit(trial, dataset, epochs=epochs, batch_size=batch_size, seed=self.seed, out=out)
         single.show(sweep.read(out), out, plot=not self.no_plot)
