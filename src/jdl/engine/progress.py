@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.live import Live
@@ -29,8 +28,8 @@ class Status(NamedTuple):
 class Progress:
     """Shows a run's `Status` while it changes."""
 
-    def __init__(self, shown: bool = True, file: TextIO | None = None):
-        self._console = Console(file=file or sys.stderr)
+    def __init__(self, shown: bool = True):
+        self._console = Console(stderr=True)
         self._start = time.monotonic()
         self._shown = shown
         self._next = (0.1, 2.0)  # fraction and seconds of the next plain line

@@ -1,0 +1,69 @@
+"""Arithmetic on pytrees against NumPy on the concatenated leaves."""
+
+from __future__ import annotations
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from jdl import tree
+
+numbers = st.floats(-100, 100, width=32).map(np.float32)
+leaves = hnp.arrays(np.float32, hnp.array_shapes(max_dims=2, max_side=3), elements=numbers)
+trees = st.dictionaries(st.text("ab", min_size=1, max_size=2), leaves, min_size=1, max_size=3)
+
+
+def flat(a):
+    return np.concatenate([np.ravel(x) for x in jax.tree.leaves(a)]).astype(np.float64)
+
+
+@settings(max_examples=25, deadline=None)
+@given(trees, st.floats(-3, 3, width=32))
+def test_against_flat_vectors(a, factor):
+    b = jax.tree.map(lambda x: x[::-1] * 2 + 1, a)
+    np.testing.assert_allclose(flat(tree.add(a, b)), flat(a) + flat(b), rtol=1e-6)
+    np.testing.assert_allclose(flat(tree.subtract(a, b)), flat(a) - flat(b), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(flat(tree.scale(factor, a)), factor * flat(a), rtol=1e-5, atol=1e-30)
+    scaled = flat(a) + factor * flat(b)
+    np.testing.assert_allclose(flat(tree.add_scaled(a, factor, b)), scaled, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(tree.dot(a, b), flat(a) @ flat(b), rtol=1e-4, atol=1e-1)
+    np.testing.assert_allclose(tree.norm(a), np.linalg.norm(flat(a)), rtol=1e-5)
+    assert tree.size(a) == flat(a).size and tree.nbytes(a) == 4 * flat(a).size
+
+
+def test_where_takes_one_side_whole():
+    a, b = {"x": jnp.ones(2)}, {"x": jnp.full(2, jnp.nan)}
+    chex.assert_trees_all_equal(tree.where(True, a, b), a)
+    assert np.isnan(tree.where(False, a, b)["x"]).all()
+
+
+def test_dtypes():
+    a = {"x": jnp.ones(2, jnp.bfloat16)}
+    assert tree.scale(0.5, a)["x"].dtype == jnp.bfloat16
+    assert tree.add_scaled(a, 0.5, {"x": jnp.ones(2)})["x"].dtype == jnp.bfloat16
+    assert tree.zeros_like(a)["x"].dtype == jnp.bfloat16
+    assert tree.zeros_like(a, jnp.float32)["x"].dtype == jnp.float32
+    assert tree.cast_like({"x": jnp.ones(2)}, a)["x"].dtype == jnp.bfloat16
+    # 4096 ones summed in bfloat16 stop growing at 256.
+    assert (
+        tree.dot({"x": jnp.ones(4096, jnp.bfloat16)}, {"x": jnp.ones(4096, jnp.bfloat16)}) == 4096
+    )
+
+
+def test_the_norm_of_complex_leaves_is_real():
+    assert tree.norm({"z": jnp.array([3 + 4j])}) == 5.0
+
+
+def test_all_finite():
+    assert tree.all_finite({"x": jnp.ones(2), "n": jnp.arange(3)})
+    assert not tree.all_finite({"x": jnp.ones(2), "y": jnp.array(jnp.inf)})
+    assert tree.all_finite({"n": jnp.arange(3)})
+
+
+def test_named_leaves():
+    named = tree.named_leaves(({"kernel": 1}, [2, {"a": 3}]))
+    assert named == {"0/kernel": 1, "1/0": 2, "1/1/a": 3}
