@@ -3,7 +3,7 @@
 Each mutant changes one operator, number, condition, or the order of two
 arguments. It lives in a process of its own: no file is ever changed. A mutant
 that no test notices has survived; the survivors that mean the same as the
-original are listed, each with its reason, in tests/equivalent_mutants.txt.
+original are listed, each with its reason, in tests/equivalent_mutants.toml.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import select
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-EQUIVALENT = ROOT / "tests" / "equivalent_mutants.txt"
+EQUIVALENT = ROOT / "tests" / "equivalent_mutants.toml"
 OPERATORS = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -233,8 +234,8 @@ def excused() -> set[tuple[str, str, str]]:
     """The mutants that are known to mean the same as the original."""
     if not EQUIVALENT.exists():
         return set()
-    lines = [line.split(" | ") for line in EQUIVALENT.read_text().splitlines() if " | " in line]
-    return {(path, before, after) for path, before, after, _ in lines}
+    listed = tomllib.loads(EQUIVALENT.read_text())["mutant"]
+    return {(each["file"], each["before"], each["after"]) for each in listed}
 
 
 def main() -> None:
