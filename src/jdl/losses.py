@@ -130,7 +130,7 @@ def huber(
     """
     _checks.check_number("delta", delta, "(0, inf]")
     error = jnp.abs(_error(predictions, targets))
-    inside = jnp.minimum(error, delta)
+    inside = jnp.clip(error, max=delta)
     # For delta = inf the second factor is 0 and must not meet the infinity.
     return _per_example(jnp.square(inside) / 2 + inside * (error - inside))
 
@@ -149,7 +149,7 @@ def hinge(
     """
     _checks.check_number("margin", margin, "[0, inf)")
     scores, targets = _pair(scores, targets)
-    return _per_example(jnp.maximum(0, margin - jnp.where(targets > 0, scores, -scores)))
+    return _per_example(jax.nn.relu(margin - jnp.where(targets > 0, scores, -scores)))
 
 
 def multiclass_hinge(
@@ -168,8 +168,8 @@ def multiclass_hinge(
     scores = _wide(scores)
     classes = scores.shape[-1]
     own = targets[:, None] == jnp.arange(classes)[None, :]
-    score = jnp.where(own, scores, 0).sum(-1, keepdims=True)
-    loss = jnp.where(own, 0, jnp.maximum(0, margin + scores - score)).sum(-1)
+    score = jnp.where(own, scores, 0).sum(1, keepdims=True)
+    loss = jnp.where(own, 0, jax.nn.relu(margin + scores - score)).sum(1)
     return jnp.where((targets >= 0) & (targets < classes), loss, jnp.nan)
 
 
@@ -185,7 +185,7 @@ def kl_divergence(
     targets = targets.astype(_wide(logits).dtype)
     # Where a probability is 0, its logarithm's gradient would be NaN even unused.
     log_targets = jnp.log(jnp.where(targets == 0, 1, targets))
-    return softmax_cross_entropy(logits, targets) + (targets * log_targets).sum(-1)
+    return softmax_cross_entropy(logits, targets) + (targets * log_targets).sum(1)
 
 
 def _wide(x: Array) -> Array:
@@ -202,7 +202,7 @@ def _same_shape(targets: Array, shape: tuple[int, ...], what: str) -> None:
 
 def _pair(predictions: Array, targets: Array) -> tuple[Array, Array]:
     if predictions.shape == (*targets.shape, 1):
-        predictions = predictions[..., 0]
+        predictions = predictions.reshape(targets.shape)
     _same_shape(targets, predictions.shape, "one number per prediction")
     predictions = _wide(predictions)
     return predictions, targets.astype(predictions.dtype)
@@ -216,5 +216,5 @@ def _per_example(losses: Array, where: Array | None = None) -> Array:
     axes = tuple(range(1, losses.ndim))
     if where is None:
         return losses.mean(axes)
-    count = jnp.maximum(where.sum(axes), 1)
+    count = jnp.clip(where.sum(axes), min=1)
     return jnp.where(where, losses, 0).sum(axes) / count.astype(losses.dtype)

@@ -58,7 +58,7 @@ def binary_accuracy(
       ValueError: shapes differ (`(batch, 1)` may meet `(batch,)`).
     """
     if logits.shape == (*targets.shape, 1):
-        logits = logits[..., 0]
+        logits = logits.reshape(targets.shape)
     if logits.shape != targets.shape:
         raise ValueError(
             f"`targets` must have the logits' shape {logits.shape}, got {targets.shape}."

@@ -76,7 +76,7 @@ def multi_head_attention(
         qkv_key, out_key = jax.random.split(key)
         qkv_params: Any = qkv.init(qkv_key, values)[0]
         inner = qkv_params["kernel"].shape[1] // 3
-        between = jax.ShapeDtypeStruct((*values.shape[:-1], inner), values.dtype)
+        between = jax.ShapeDtypeStruct((inner,), values.dtype)
         return {"qkv": qkv_params, "out": out.init(out_key, between)[0]}, {}
 
     def apply(

@@ -23,8 +23,6 @@ from jdl.nn.base import (
     parameter_dtype,
 )
 
-Step = Callable[[Params, Any, Array], tuple[Any, Array]]
-
 
 def rnn(
     features: int,
@@ -102,7 +100,7 @@ def lstm(
         params: Params, carry: tuple[Array, Array], projected: Array
     ) -> tuple[tuple[Array, Array], Array]:
         h, c = carry
-        i, f, g, o = jnp.split(projected + h @ params["recurrent_kernel"], 4, axis=-1)
+        i, f, g, o = jnp.split(projected + h @ params["recurrent_kernel"], 4, axis=1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return (h, c), h
@@ -152,7 +150,7 @@ def gru(
         recurrent = h @ params["recurrent_kernel"]
         size = h.shape[-1]
         gates = jax.nn.sigmoid(projected[..., : 2 * size] + recurrent[..., : 2 * size])
-        r, z = jnp.split(gates, 2, axis=-1)
+        r, z = jnp.split(gates, 2, axis=1)
         bias = over_features(params["recurrent_bias"], h)
         n = jnp.tanh(projected[..., 2 * size :] + r * (recurrent[..., 2 * size :] + bias))
         h = (1 - z) * n + z * h
@@ -196,7 +194,7 @@ def mean_step(x: Any) -> Float[Array, "batch features"]:
     """The mean over each sequence's real steps; 0 for a sequence of length 0."""
     if not isinstance(x, Masked):
         return jnp.mean(x, axis=1)
-    count = jnp.maximum(jnp.sum(x.mask, axis=1, keepdims=True), 1)
+    count = jnp.clip(jnp.sum(x.mask, axis=1, keepdims=True), min=1)
     total = jnp.sum(jnp.where(x.mask[..., None], x.values, 0), axis=1)
     return total / count.astype(total.dtype)
 
@@ -205,7 +203,7 @@ def _recurrent(
     name: str,
     features: int,
     gates: int,
-    step: Step,
+    step: Callable[[Params, Any, Array], tuple[Any, Array]],
     start: Callable[[Array], Any],
     reverse: bool,
     kernel_init: initializer.Initializer,
@@ -246,11 +244,11 @@ def _recurrent(
             return after, h
 
         steps = (
-            jnp.swapaxes(projected, 0, 1),
-            None if mask is None else jnp.swapaxes(mask, 0, 1),
+            projected.transpose(1, 0, 2),
+            None if mask is None else mask.T,
         )
         _, outputs = jax.lax.scan(body, start(zeros), steps, reverse=reverse)
-        y = jnp.swapaxes(outputs, 0, 1)
+        y = outputs.transpose(1, 0, 2)
         return (y if mask is None else Masked(y, mask)), state
 
     return Layer(init, apply, name)
