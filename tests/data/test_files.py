@@ -57,6 +57,9 @@ def test_mnist_as_floats_and_as_bytes(tmp_path):
     ordered = splits.train[0][np.argsort(splits.train[0].sum(1))]
     expected = (x.reshape(40, -1)[np.argsort(x.reshape(40, -1).sum(1))] - mean) / deviation
     np.testing.assert_allclose(ordered, expected, atol=1e-5)
+    fashion = data.fashion_mnist(tmp_path, valid=0)
+    np.testing.assert_array_equal(fashion.test[0].reshape(20, 784), splits.test[0])
+    assert fashion.test[0].shape == (20, 28, 28, 1)
     whole = data.mnist(tmp_path, valid=0, standardize=False, dtype=np.uint8)
     assert whole.train[0].dtype == np.uint8 and whole.train[0].max() == x.max()
     with pytest.raises(data.DataError, match="uint8 with standardize=False; got dtype=uint8"):

@@ -59,6 +59,7 @@ BY_HAND = [
     (data.idx, b"\x89PNG\r\n", 0, "magic number"),
     (data.idx, b"\0\0\x08\0", 3, "from 1 to 8 axes, got 0"),
     (data.idx, b"\0\0\x08\xff" + IDX[4:], 3, "from 1 to 8 axes, got 255"),
+    (data.idx, b"\0\0\x08\x09" + bytes(36), 3, "from 1 to 8 axes, got 9"),
     (data.idx, IDX[:10], 10, "ends inside the sizes of the axes: expected 6"),
     (data.idx, IDX[:-1], len(IDX) - 1, r"too short for an array of shape \(3, 4, 4\)"),
     (data.idx, IDX + b"\0", len(IDX), "expected the end of the file after an array"),

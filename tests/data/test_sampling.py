@@ -30,6 +30,11 @@ def test_fold_indices_with_the_fold_traced():
         np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(22))
 
 
+def test_two_folds_of_two_examples():
+    (train, valid), (again, _) = data.kfold(2, 2)
+    assert [len(train), len(valid)] == [1, 1] and train[0] + again[0] == 1
+
+
 @pytest.mark.parametrize("folds", [1, 11])
 def test_a_number_of_folds_out_of_range(folds):
     for make in (
