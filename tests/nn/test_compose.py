@@ -112,7 +112,10 @@ def test_per_step_leaves_the_mask_alone():
     plain, _ = model.apply(params, state, x.values, key=key, train=True)
     assert (plain == y.values).all()
     assert (nn.concatenate(x, y).values == jnp.concatenate([x.values, y.values], -1)).all()
-    assert (nn.concatenate(x, y).mask == mask).all()
+    other = nn.Masked(y.values, ~mask)
+    assert (nn.concatenate(x, other).mask == mask).all()
+    calls = nn.record(model, params, state, x)[2]
+    assert [call.path for call in calls] == [(), (0,), (0, 0), (0, 1)]
 
 
 def test_flatten_is_row_major():
@@ -144,6 +147,10 @@ def test_what_is_no_layer_is_refused():
 
 def test_params_of_another_model_are_an_error():
     model = nn.chain(nn.dense(3), nn.relu)
+    params, state = model.init(jax.random.key(0), X)
+    with pytest.raises(ValueError, match="zip"):
+        model.apply(params[:1], state, X)
+    model = nn.parallel(nn.dense(3), nn.relu)
     params, state = model.init(jax.random.key(0), X)
     with pytest.raises(ValueError, match="zip"):
         model.apply(params[:1], state, X)

@@ -1,6 +1,7 @@
 """What every layer owes: lanes equal to lone runs, traced numbers, untouched state, dtypes."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -230,3 +231,14 @@ def test_shapes_suffice_state_is_left_alone_and_dtypes_follow(name):
         half(shapes),
     )
     assert trained == state
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_is_called_alike(name):
+    make, numbers, _ = LAYERS[name]
+    layer = make(**{key: values[1] for key, values in numbers.items()})
+    parameters = inspect.signature(layer.apply).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
+    assert defaults == {"key": None, "train": False}
+    assert [p.name for p in parameters][:3] == ["params", "state", "x"]
+    assert list(inspect.signature(layer.init).parameters) == ["key", "x"]
