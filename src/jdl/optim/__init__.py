@@ -17,18 +17,34 @@ from jdl.optim.average import averaged_params, parameter_ema, polyak_average, sw
 from jdl.optim.base import Optimizer, Schedule, apply_updates, at_step, chain
 from jdl.optim.clip import adaptive_grad_clip, clip, clip_by_block_rms, clip_by_global_norm
 from jdl.optim.descent import DescentState, momentum, nesterov, sgd
+from jdl.optim.direction import Direction, DirectionState
 from jdl.optim.distance import DistanceState, dog, dowg
 from jdl.optim.factored import AdafactorState, adafactor
 from jdl.optim.finite import apply_if_finite, zero_nans
+from jdl.optim.gauss_newton import gauss_newton
 from jdl.optim.group import by_path, freeze, masked, partition
+from jdl.optim.hypergradient import Hypergradient, hypergradient, unroll
 from jdl.optim.langevin import NoisyState, noisy_sgd, sgld
 from jdl.optim.layerwise import LambState, LarsState, lamb, lars
+from jdl.optim.least_squares import least_squares
+from jdl.optim.line_search import (
+    LineSearch,
+    Search,
+    backtracking_linesearch,
+    search_along,
+    zoom_linesearch,
+)
+from jdl.optim.marquardt import MarquardtState, levenberg_marquardt
 from jdl.optim.matrix_function import inverse_root, orthogonalize
+from jdl.optim.minimize import minimize
 from jdl.optim.muon import MuonDimensionNumbers, MuonState, muon
 from jdl.optim.names import by_name
+from jdl.optim.newton import newton, newton_cg, newton_cg_direction, newton_direction
 from jdl.optim.parameter_free import DAdaptState, ProdigyState, dadapt_adamw, prodigy
 from jdl.optim.plateau import Plateau, PlateauState, plateau
 from jdl.optim.polyak import AsgdState, PolyakState, asgd, polyak_sgd
+from jdl.optim.quasi_newton import bfgs, bfgs_direction, lbfgs, lbfgs_direction
+from jdl.optim.rate_descent import SearchState, line_search_descent, scale_by_linesearch
 from jdl.optim.schedule import (
     constant_schedule,
     cosine_decay_schedule,
@@ -76,6 +92,16 @@ from jdl.optim.sign import (
     signum,
 )
 from jdl.optim.soap import SoapState, soap
+from jdl.optim.solution import (
+    CONVERGED,
+    LINE_SEARCH_FAILED,
+    MAX_ITERATIONS,
+    NOT_FINITE,
+    STALLED,
+    STATUS_MESSAGES,
+    Result,
+    status_message,
+)
 from jdl.optim.sophia import (
     HutchinsonState,
     SophiaState,
@@ -238,4 +264,40 @@ __all__ = [
     "warmup_cosine_decay_schedule",
     "warmup_exponential_decay_schedule",
     "wsd_schedule",
+    # Second order and line search, and the solvers made of them.
+    "CONVERGED",
+    "LINE_SEARCH_FAILED",
+    "MAX_ITERATIONS",
+    "NOT_FINITE",
+    "STALLED",
+    "STATUS_MESSAGES",
+    "Direction",
+    "DirectionState",
+    "LineSearch",
+    "MarquardtState",
+    "Result",
+    "Search",
+    "SearchState",
+    "backtracking_linesearch",
+    "bfgs",
+    "bfgs_direction",
+    "gauss_newton",
+    "lbfgs",
+    "lbfgs_direction",
+    "least_squares",
+    "levenberg_marquardt",
+    "line_search_descent",
+    "minimize",
+    "newton",
+    "newton_cg",
+    "newton_cg_direction",
+    "newton_direction",
+    "scale_by_linesearch",
+    "search_along",
+    "status_message",
+    "zoom_linesearch",
+    # Derivatives of training.
+    "Hypergradient",
+    "hypergradient",
+    "unroll",
 ]
