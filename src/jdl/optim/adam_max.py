@@ -96,15 +96,15 @@ def amsgrad(
         t = next_count(state.step)
         numbers = (learning_rate, b1, b2, eps, eps_root)
         lr, beta1, beta2, outside, under = (at_step(x, state.step) for x in numbers)
-        correction1 = 1 - beta1**t if bias_correction_mu else 1
-        correction2 = 1 - beta2**t if bias_correction_nu else 1
-        before, after = (1, correction2) if correct_maximum else (correction2, 1)
+        unbias1 = 1 / (1 - beta1**t) if bias_correction_mu else 1
+        unbias2 = 1 / (1 - beta2**t) if bias_correction_nu else 1
+        before, after = (1, unbias2) if correct_maximum else (unbias2, 1)
 
         def rule(g: Array, w: Any, m: Array, v: Array, largest: Array) -> tuple[Array, ...]:
             m = beta1 * m + (1 - beta1) * g
             v = beta2 * v + (1 - beta2) * square(g)
-            largest = jnp.maximum(largest, v / before)
-            step = lr * (m / correction1) / (root(largest / after + under) + outside)
+            largest = jnp.maximum(largest, before * v)
+            step = lr * unbias1 * m / (root(after * largest + under) + outside)
             return -step, m, v, largest
 
         updates, m, v, largest = per_leaf(
@@ -164,12 +164,12 @@ def adamaxw(
         if weight_decay is not None:
             wd = at_step(weight_decay, state.step)
             params = select(mask, given(params, "adamaxw"))
-        correction = 1 - beta1**t
+        unbias = 1 / (1 - beta1**t)
 
         def rule(g: Array, w: Any, m: Array, u: Array) -> tuple[Array, Array, Array]:
             m = beta1 * m + (1 - beta1) * g
             u = jnp.maximum(beta2 * u, jnp.abs(g) + epsilon)
-            step = lr * (m / correction) / u
+            step = lr * unbias * m / u
             if weight_decay is not None:
                 step = step + lr * wd * w
             return -step, m, u

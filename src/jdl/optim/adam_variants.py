@@ -72,11 +72,11 @@ def radam(
         t = next_count(state.step)
         numbers = (learning_rate, b1, b2, eps, eps_root, threshold)
         lr, beta1, beta2, outside, under, enough = (at_step(x, state.step) for x in numbers)
-        correction1, correction_next = 1 - beta1**t, 1 - beta1 ** (t + 1)
+        unbias1, unbias_next = 1 / (1 - beta1**t), 1 / (1 - beta1 ** (t + 1))
         # n is a small difference of two large numbers, so 1 - b2**t must be exact.
-        correction2 = -jnp.expm1(t * jnp.log1p(beta2 - 1))
+        unbias2 = -1 / jnp.expm1(t * jnp.log1p(beta2 - 1))
         big = 2 / (1 - beta2) - 1
-        n = big - 2 * t * beta2**t / correction2
+        n = big - 2 * t * beta2**t * unbias2
         trusted = n >= enough
         # Where the variance is not trusted the root's argument may be negative.
         safe = jnp.where(trusted, (n - 4) * (n - 2) * big / ((big - 4) * (big - 2) * n), 1)
@@ -85,10 +85,10 @@ def radam(
         def rule(g: Array, w: Any, m: Array, v: Array) -> tuple[Array, Array, Array]:
             m = beta1 * m + (1 - beta1) * g
             v = beta2 * v + (1 - beta2) * square(g)
-            m_hat = m / correction1
+            m_hat = unbias1 * m
             if nesterov:
-                m_hat = beta1 * m / correction_next + (1 - beta1) * g / correction1
-            scaled = r * m_hat / (root(v / correction2 + under) + outside)
+                m_hat = beta1 * unbias_next * m + (1 - beta1) * unbias1 * g
+            scaled = r * m_hat / (root(unbias2 * v + under) + outside)
             return -lr * jnp.where(trusted, scaled, m_hat), m, v
 
         updates, m, v = per_leaf(rule, grads, params, state.first_moment, state.second_moment)
@@ -139,16 +139,16 @@ def adabelief(
         t = next_count(state.step)
         numbers = (learning_rate, b1, b2, eps, eps_root)
         lr, beta1, beta2, outside, under = (at_step(x, state.step) for x in numbers)
-        correction1, correction2 = 1 - beta1**t, 1 - beta2**t
-        correction_next = 1 - beta1 ** (t + 1)
+        unbias1, unbias2 = 1 / (1 - beta1**t), 1 / (1 - beta2**t)
+        unbias_next = 1 / (1 - beta1 ** (t + 1))
 
         def rule(g: Array, w: Any, m: Array, s: Array) -> tuple[Array, Array, Array]:
             m = beta1 * m + (1 - beta1) * g
             s = beta2 * s + (1 - beta2) * square(g - m) + under
-            m_hat = m / correction1
+            m_hat = unbias1 * m
             if nesterov:
-                m_hat = beta1 * m / correction_next + (1 - beta1) * g / correction1
-            return -lr * m_hat / (root(s / correction2) + outside), m, s
+                m_hat = beta1 * unbias_next * m + (1 - beta1) * unbias1 * g
+            return -lr * m_hat / (root(unbias2 * s) + outside), m, s
 
         updates, m, s = per_leaf(rule, grads, params, state.first_moment, state.second_moment)
         return updates, AdamState(t, m, s)
@@ -197,12 +197,12 @@ def yogi(
     ) -> tuple[Updates, AdamState]:
         t = next_count(state.step)
         lr, beta1, beta2, outside = (at_step(x, state.step) for x in (learning_rate, b1, b2, eps))
-        correction1, correction2 = 1 - beta1**t, 1 - beta2**t
+        unbias1, unbias2 = 1 / (1 - beta1**t), 1 / (1 - beta2**t)
 
         def rule(g: Array, w: Any, m: Array, v: Array) -> tuple[Array, Array, Array]:
             m = beta1 * m + (1 - beta1) * g
             v = v - (1 - beta2) * jnp.sign(v - square(g)) * square(g)
-            return -lr * (m / correction1) / (root(v / correction2) + outside), m, v
+            return -lr * unbias1 * m / (root(unbias2 * v) + outside), m, v
 
         updates, m, v = per_leaf(rule, grads, params, state.first_moment, state.second_moment)
         return updates, AdamState(t, m, v)
@@ -296,15 +296,15 @@ def adan(
             wd = at_step(weight_decay, state.step)
             params = select(mask, given(params, "adan"))
         ahead = 1 - beta2 if extrapolation is None else at_step(extrapolation, state.step)
-        correction1, correction2, correction3 = 1 - beta1**t, 1 - beta2**t, 1 - beta3**t
+        unbias1, unbias2, unbias3 = (1 / (1 - beta**t) for beta in (beta1, beta2, beta3))
 
         def rule(g: Array, w: Any, m: Array, v: Array, n: Array, last: Array) -> tuple[Array, ...]:
             d = jnp.where(state.step == 0, jnp.zeros_like(g), g - last)
             m = beta1 * m + (1 - beta1) * g
             v = beta2 * v + (1 - beta2) * d
             n = beta3 * n + (1 - beta3) * square(g + ahead * d)
-            m_hat = m / correction1 + ahead * (v / correction2)
-            step = lr * m_hat / (root(n / correction3 + under) + outside)
+            m_hat = unbias1 * m + ahead * unbias2 * v
+            step = lr * m_hat / (root(unbias3 * n + under) + outside)
             if weight_decay is not None:
                 step = step + lr * wd * w
             return -step, m, v, n, g
