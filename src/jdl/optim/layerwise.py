@@ -58,8 +58,8 @@ def lars(
 ) -> Optimizer:
     """LARS: each leaf's gradient is scaled to the length of its weights, then momentum.
 
-    `u = g + weight_decay*w; u *= trust_coefficient*|w| / (|u| + eps)`
-    `v = momentum*v + lr*u; w -= v` (`w -= momentum*v + lr*u` with `nesterov`)
+        u = g + weight_decay*w;    u *= trust_coefficient*|w| / (|u| + eps)
+        v = momentum*v + lr*u;    w -= v    (momentum*v + lr*u with nesterov)
 
     The ratio is 1 where `|w|` or `|u|` is 0. Biases and normalisation scales are
     usually left out of both by the masks.
@@ -74,8 +74,14 @@ def lars(
       momentum: in [0, 1); 0 is off.
       nesterov: whether the step looks ahead.
 
+    Returns:
+      An `Optimizer` whose state is one number per parameter.
+
+    Raises:
+      ValueError: a number out of range, or `update` without the parameters.
+
     You, Gitman and Ginsburg, Large batch training of convolutional networks
-    (2017). As in optax; in the paper `weight_decay*|w|` stands in the ratio's
+    (2017). As optax's `lars`; torch has none. In the paper `weight_decay*|w|` stands in the ratio's
     denominator beside `|g|` where here the norm is that of the sum.
     """
     check_learning_rate(learning_rate)
@@ -141,8 +147,8 @@ def lamb(
 ) -> Optimizer:
     """LAMB: Adam's step with decay, scaled in each leaf to the length of its weights.
 
-    `m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g**2`
-    `u = mhat / (sqrt(vhat + eps_root) + eps) + weight_decay*w; w -= lr * |w|/|u| * u`
+        m = b1*m + (1-b1)*g;    v = b2*v + (1-b2)*g**2
+        u = mhat / (sqrt(vhat + eps_root) + eps) + weight_decay*w;    w -= lr * |w|/|u| * u
 
     The ratio is 1 where `|w|` or `|u|` is 0.
 
@@ -155,8 +161,15 @@ def lamb(
       weight_decay: decay inside the scaled step, in [0, inf); 0 is off.
       mask: which parameters decay: a tree of booleans, a function that gives one, `None` for all.
 
+    Returns:
+      An `Optimizer` whose state is two numbers per parameter.
+
+    Raises:
+      ValueError: a number out of range, or `update` without the parameters.
+
     You et al., Large batch optimization for deep learning: training BERT in 76
-    minutes (2019), algorithm 2 with the identity for phi.
+    minutes (2019), algorithm 2 with the identity for phi. As optax's `lamb`; torch
+    has none.
     """
     check_learning_rate(learning_rate)
     check_betas(b1=b1, b2=b2)

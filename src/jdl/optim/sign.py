@@ -35,14 +35,21 @@ class SignSgdState(NamedTuple):
 def sign_sgd(learning_rate: Number) -> Optimizer:
     """Descent along the sign of the gradient.
 
-    `w -= lr * sign(g)`
+        w -= lr * sign(g)
 
     A zero gradient moves nothing; the sign of a complex number is `g / |g|`.
 
     Args:
       learning_rate: the length of every step, in (0, inf).
 
-    Bernstein et al., signSGD: compressed optimisation for non-convex problems (2018).
+    Returns:
+      An `Optimizer` whose state is the step.
+
+    Raises:
+      ValueError: the rate out of range.
+
+    Bernstein et al., signSGD: compressed optimisation for non-convex problems
+    (2018). As optax's `sign_sgd`; torch has none.
     """
     check_learning_rate(learning_rate)
 
@@ -74,14 +81,21 @@ class SignMomentumState(NamedTuple):
 def signum(learning_rate: Number, beta: Number = 0.9, accumulator_dtype: Any = None) -> Optimizer:
     """Descent along the sign of an exponential average of gradients.
 
-    `m = beta*m + (1-beta)*g; w -= lr * sign(m)`
+        m = beta*m + (1-beta)*g;    w -= lr * sign(m)
 
     Args:
       learning_rate: the length of every step, in (0, inf).
       beta: decay of the average, in [0, 1); 0 is `sign_sgd`.
       accumulator_dtype: dtype of the average; `None` is float32 or wider.
 
-    Bernstein et al., signSGD: compressed optimisation for non-convex problems (2018).
+    Returns:
+      An `Optimizer` whose state is one number per parameter.
+
+    Raises:
+      ValueError: a number out of range.
+
+    Bernstein et al., signSGD: compressed optimisation for non-convex problems
+    (2018), algorithm 2. As optax's `signum`; torch has none.
     """
     check_learning_rate(learning_rate)
     check_number("beta", beta, "[0, 1)")
@@ -114,7 +128,7 @@ def lion(
 ) -> Optimizer:
     """Lion: the sign of one average of gradients, the memory of another.
 
-    `w -= lr * (sign(b1*m + (1-b1)*g) + weight_decay*w); m = b2*m + (1-b2)*g`
+        w -= lr * (sign(b1*m + (1-b1)*g) + weight_decay*w);    m = b2*m + (1-b2)*g
 
     Steps are longer than Adam's for the same rate: take a rate 3 to 10 times
     smaller and a decay as many times larger.
@@ -127,7 +141,14 @@ def lion(
       weight_decay: decoupled decay, scaled by the rate, in [0, inf); 0 is off.
       mask: which parameters decay: a tree of booleans, a function that gives one, `None` for all.
 
+    Returns:
+      An `Optimizer` whose state is one number per parameter.
+
+    Raises:
+      ValueError: a number out of range, or `update` without the parameters.
+
     Chen et al., Symbolic discovery of optimization algorithms (2023), algorithm 2.
+    As optax's `lion`; torch has none.
     """
     check_learning_rate(learning_rate)
     check_betas(b1=b1, b2=b2)
@@ -186,9 +207,9 @@ def rprop(
 ) -> Optimizer:
     """Resilient propagation: each element has a step of its own, which signs alone adapt.
 
-    With `s = g * g_previous`:
-    `step *= eta_plus where s > 0, eta_minus where s < 0; clip(step, min, max)`
-    `g = 0 where s < 0; w -= step * sign(g); g_previous = g`, of which the sign is kept
+        s = sign(g) * previous;    step *= eta_plus where s > 0, eta_minus where s < 0
+        step = clip(step, min_step_size, max_step_size);    g = 0 where s < 0
+        w -= step * sign(g);    previous = sign(g)
 
     For full batches: noise in the gradient changes signs and shrinks the steps.
     The parts of a complex number have a step each.
@@ -199,6 +220,12 @@ def rprop(
       eta_plus: factor where it did not, in [1, inf); 1 is off.
       min_step_size: least step, in [0, inf).
       max_step_size: largest step, in (0, inf].
+
+    Returns:
+      An `Optimizer` whose state is a number and a byte per parameter.
+
+    Raises:
+      ValueError: a number out of range.
 
     The variant without weight backtracking (iRprop-) of Igel and Huesken,
     Improving the Rprop learning algorithm (2000), after Riedmiller and Braun
