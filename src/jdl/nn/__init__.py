@@ -19,6 +19,7 @@ from jdl.nn.attention import learned_positions, multi_head_attention, sinusoidal
 from jdl.nn.base import Apply, Layer, Masked, composed
 from jdl.nn.batch_stats import recompute_batch_stats
 from jdl.nn.compose import as_layer, chain, concatenate, flatten, parallel, per_step, residual
+from jdl.nn.convolution import conv, convolve
 from jdl.nn.dropout import dropout, monte_carlo_prediction
 from jdl.nn.linear import dense, embedding, maxout, prelu
 from jdl.nn.normalization import (
@@ -27,6 +28,7 @@ from jdl.nn.normalization import (
     layer_norm,
     rms_norm,
 )
+from jdl.nn.pooling import avg_pool, global_avg_pool, global_max_pool, max_pool
 from jdl.nn.precision import Policy, with_policy
 from jdl.nn.recurrent import first_step, gru, last_step, lstm, mean_step, rnn
 from jdl.nn.summary import Call, Row, Summary, flops, record, summary
@@ -40,10 +42,13 @@ __all__ = [
     "Row",
     "Summary",
     "as_layer",
+    "avg_pool",
     "batch_norm",
     "chain",
     "composed",
     "concatenate",
+    "conv",
+    "convolve",
     "dense",
     "dropout",
     "elu",
@@ -52,6 +57,8 @@ __all__ = [
     "flatten",
     "flops",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
     "group_norm",
     "gru",
     "identity",
@@ -62,6 +69,7 @@ __all__ = [
     "learned_positions",
     "log_softmax",
     "lstm",
+    "max_pool",
     "maxout",
     "mean_step",
     "monte_carlo_prediction",

@@ -219,6 +219,8 @@ def _of_equation(equation: Any) -> int:
         kernel = equation.invars[1].aval.shape
         per_output = math.prod(kernel) // kernel[params["dimension_numbers"].rhs_spec[0]]
         return 2 * out * per_output
+    if name == "jdl_convolution":
+        return params["spec"].operations(*(v.aval.shape for v in equation.invars))
     inner = [_count(j) for value in params.values() for j in _jaxprs(value)]
     if inner:
         if name == "scan":

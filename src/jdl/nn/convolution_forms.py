@@ -1,0 +1,358 @@
+"""How a convolution and its two gradients are computed on each backend, and why so.
+
+A convolution is trilinear: `T(x, k, y) = sum(y * conv(x, k))`. The output, the
+gradient of the input and the gradient of the kernel are `T` differentiated by
+`y`, `x` and `k`; each is a function of the other two, told by `Spec.missing`
+which is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Sizes = tuple[int, ...]
+Shape = tuple[int, ...]
+ROLES = ("input", "kernel", "output")
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+class Spec(NamedTuple):
+    """What of a convolution is static.
+
+    Attributes:
+      missing: which of `ROLES` is computed from the other two.
+      image: height and width of the input.
+      window: height and width of the kernel.
+      stride: of the window over the input.
+      padding: `((top, bottom), (left, right))`, zeros added to the input.
+      dilation: distance between the kernel's taps.
+      groups: in how many groups the channels are convolved apart.
+      laned: for each of the two operands, whether it has a leading axis of
+        lanes, each of which is convolved apart; the result has one if any has.
+    """
+
+    missing: str
+    image: Sizes
+    window: Sizes
+    stride: Sizes
+    padding: tuple[tuple[int, int], ...]
+    dilation: Sizes
+    groups: int
+    laned: tuple[bool, ...] = (False, False)
+
+    @property
+    def given(self) -> tuple[str, str]:
+        """The roles of the two operands, in order."""
+        first, second = (role for role in ROLES if role != self.missing)
+        return first, second
+
+    @property
+    def reach(self) -> Sizes:
+        """Height and width of the dilated window, less one."""
+        return tuple(d * (k - 1) for d, k in zip(self.dilation, self.window))
+
+    @property
+    def output(self) -> Sizes:
+        """Height and width of the output."""
+        sizes = zip(self.image, self.padding, self.reach, self.stride)
+        return tuple((n + sum(p) - r - 1) // s + 1 for n, p, r, s in sizes)
+
+    def shapes(self, a: Shape, b: Shape) -> dict[str, Shape]:
+        """The shapes of all three without lanes, from those of the two operands."""
+        given = zip(self.given, (a, b), self.laned)
+        known = {role: shape[1:] if laned else shape for role, shape, laned in given}
+        if self.missing == "kernel":
+            missing: Shape = (*self.window, known["input"][-1] // self.groups, known["output"][-1])
+        elif self.missing == "output":
+            missing = (known["input"][0], *self.output, known["kernel"][-1])
+        else:
+            missing = (known["output"][0], *self.image, known["kernel"][-2] * self.groups)
+        return {**known, self.missing: missing}
+
+    def lanes(self, a: Shape, b: Shape) -> Shape:
+        """The result's leading axis of lanes, if it has one, as a shape."""
+        return next((v[:1] for v, laned in zip((a, b), self.laned) if laned), ())
+
+    def operations(self, a: Shape, b: Shape) -> int:
+        """Additions and multiplications: each output pixel meets each weight of a feature."""
+        shapes = self.shapes(a, b)
+        weights = math.prod(shapes["kernel"][:-1])
+        return 2 * math.prod(self.lanes(a, b)) * math.prod(shapes["output"]) * weights
+
+    @property
+    def plain(self) -> bool:
+        """Whether neither stride nor dilation skips anything."""
+        return self.stride == self.dilation == (1, 1)
+
+
+# --- the forms on a CPU ----------------------------------------------------------------------
+#
+# XLA:CPU has a fast kernel for a convolution that is canonical (NHWC and HWIO in memory, no
+# zeros between the input's pixels) and reads or writes more than 16 channels; the rest goes to
+# slower ones, down to a scalar loop. The pass that makes a convolution canonical does not reach
+# into while bodies, so that the kernel gradient of `lax.conv` takes that loop inside `lax.scan`
+# (32x16x16x32 to 32 channels, 3x3: 90 ms). Stated canonically by explicit transposes, output
+# and both gradients take 0.6 to 1.5 ms each; shifted slices and a matrix product, whose patches
+# leave the cache, take 1.5 to 3 ms.
+#
+# Lanes are taken one after another: a lane's images stay in cache, and one after another is
+# what a core does anyway (one JAX device per core). A grouped convolution, which is what
+# `lax.conv` becomes under vmap over kernels, takes the slow loop.
+
+
+def on_cpu(a: Any, b: Any, spec: Spec) -> Any:
+    """What is missing, from the two that are given, in the form that XLA:CPU is fast at."""
+    if any(spec.laned):
+        alone = spec._replace(laned=(False, False))
+        lanes = (a if spec.laned[0] else b).shape[0]
+        own = [v for v, laned in zip((a, b), spec.laned) if laned]
+        if lanes == 1:
+            own = [v[0] for v in own]
+
+        def lane(own: list[Any]) -> Any:
+            first = own[0] if spec.laned[0] else a
+            return on_cpu(first, own[-1] if spec.laned[1] else b, alone)
+
+        return lane(own)[None] if lanes == 1 else lax.map(lane, own)
+    if a.dtype.itemsize < 4:  # half precision is emulated, and should add up in float32
+        wide = on_cpu(a.astype(jnp.float32), b.astype(jnp.float32), spec)
+        return wide.astype(a.dtype)
+    if spec.groups > 1:
+        return _grouped(a, b, spec)
+    return {"output": _output, "input": _input, "kernel": _kernel}[spec.missing](a, b, spec)
+
+
+def _output(x: Any, k: Any, spec: Spec) -> Any:
+    fold = _fold(x, k, spec)
+    if fold > 1:
+        return _folded(x, k, spec, fold)
+    if any(m > n for m, n in zip(spec.output, spec.image)):
+        # The fast kernel refuses an output larger than the input.
+        x, spec = _padded(x, *spec.padding), spec._replace(padding=((0, 0), (0, 0)))
+    return lax.conv_general_dilated(
+        x, k, spec.stride, spec.padding, rhs_dilation=spec.dilation, dimension_numbers=_LAYOUT
+    )
+
+
+def _fold(x: Any, k: Any, spec: Spec) -> int:
+    """How many neighbours along the width to treat as channels of one pixel.
+
+    Takes a convolution of at most 16 channels on both sides over the fast kernel's
+    threshold (32x28x28x1 to 16 channels: 0.25 ms against 0.8), at the price of a
+    padded copy of the input and of zeros in the wider kernel, which 16 input
+    channels do not earn back.
+    """
+    channels = max(k.shape[2:])
+    if channels > 16 or k.shape[2] == 16 or not spec.plain:
+        return 1
+    fits = (f for f in (2, 4, 8, 16, 32) if f * channels > 16 and spec.output[1] % f == 0)
+    return next(fits, 1)
+
+
+def _folded(x: Any, k: Any, spec: Spec, f: int) -> Any:
+    n, _, width, c = x.shape
+    left = spec.padding[1][0]
+    blocks = -(-(f - 1 + k.shape[1]) // f)  # of f pixels that f neighbouring windows cover
+    total = (spec.output[1] // f + blocks - 1) * f
+    x = _padded(x, spec.padding[0], (left, total - width - left))
+    x = x.reshape(n, x.shape[1], total // f, f * c)
+    spare = f * blocks - k.shape[1]
+    shifted = [jnp.pad(k, ((0, 0), (q, spare - q), (0, 0), (0, 0))) for q in range(f)]
+    k = jnp.stack(shifted, axis=3).reshape(k.shape[0], blocks, f * c, -1)
+    y = lax.conv_general_dilated(x, k, (1, 1), "VALID", dimension_numbers=_LAYOUT)
+    return y.reshape(n, *spec.output, -1)
+
+
+def _input(k: Any, y: Any, spec: Spec) -> Any:
+    """The output's gradient convolved with the flipped kernel, channels and features exchanged."""
+    if spec.stride != (1, 1):
+        return _input_by_phase(k, y, spec)
+    before = [r - low for r, (low, _) in zip(spec.reach, spec.padding)]
+    sizes = zip(spec.image, spec.reach, spec.output, before)
+    padding = tuple((b, n + r - m - b) for n, r, m, b in sizes)
+    flipped = spec._replace(missing="output", image=spec.output, padding=padding)
+    return _output(y, k[::-1, ::-1].swapaxes(2, 3), flipped)
+
+
+def _input_by_phase(k: Any, y: Any, spec: Spec) -> Any:
+    """As `_input` for a stride: one convolution without, its phases side by side as channels.
+
+    A pixel `stride*q + r` of the padded input is reached by the taps `stride*a + r`
+    alone. Zeros between the output's pixels, the usual way, would multiply the
+    operations by the strides; sums of patches take XLA:CPU ten times as long.
+    """
+    (down, right), (height, width) = spec.stride, spec.image
+    apart = [(0, -(r + 1) % s, d - 1) for r, d, s in zip(spec.reach, spec.dilation, spec.stride)]
+    k = lax.pad(k, jnp.zeros((), k.dtype), (*apart, (0, 0, 0), (0, 0, 0)))
+    rows, columns = k.shape[0] // down, k.shape[1] // right
+    k = k.reshape(rows, down, columns, right, *k.shape[2:]).transpose(0, 2, 1, 3, 4, 5)
+    channels = k.shape[4]
+    (top, left) = (low for low, _ in spec.padding)
+    blocks = -(-(height + top) // down), -(-(width + left) // right)
+    after = tuple(m + w - 1 - n for m, w, n in zip(spec.output, (rows, columns), blocks))
+    phases = spec._replace(
+        image=blocks,
+        window=(rows, columns),
+        stride=(1, 1),
+        padding=((0, after[0]), (0, after[1])),
+        dilation=(1, 1),
+    )
+    x = _input(k.reshape(rows, columns, -1, k.shape[5]), y, phases)
+    x = x.reshape(-1, *blocks, down, right, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(-1, blocks[0] * down, blocks[1] * right, channels)
+    return x[:, top : top + height, left : left + width]
+
+
+def _kernel(x: Any, y: Any, spec: Spec) -> Any:
+    """A convolution whose window is the output's gradient, batch and channels exchanged.
+
+    The batch is what is summed over, and with an odd one both libraries are slow
+    (3x16x16x32: 0.8 ms against 0.2), so that it is filled up with zeros.
+    """
+    if x.shape[0] % 2 and x.shape[0] > 1:
+        x, y = (jnp.concatenate([v, jnp.zeros_like(v[:1])]) for v in (x, y))
+    (top, bottom), (left, right) = _reached(spec)
+    x = _padded(x, (0, min(bottom, 0)), (0, min(right, 0)))
+    swapped = spec._replace(
+        missing="output",
+        image=x.shape[1:3],
+        window=spec.output,
+        stride=spec.dilation,
+        padding=((top, max(bottom, 0)), (left, max(right, 0))),
+        dilation=spec.stride,
+    )
+    return _output(x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3), swapped).transpose(1, 2, 0, 3)
+
+
+def _grouped(a: Any, b: Any, spec: Spec) -> Any:
+    """Neighbouring groups merged into blocks of up to 64 channels, the blocks taken as lanes.
+
+    A block is an ordinary convolution whose kernel has zeros between its groups:
+    0.85 ms against 2 to 7 ms (2 to 32 groups of 32x16x16x32).
+    """
+    g = spec.groups
+    values = dict(zip(spec.given, (a, b)))
+    if "kernel" in values:
+        wide = values["kernel"].shape[2] * g, values["kernel"].shape[3]
+    else:
+        wide = a.shape[-1], b.shape[-1]
+    fits = (m for m in range(g, 0, -1) if g % m == 0 and max(wide) * m // g <= 64)
+    merged = next(fits, 1)
+    blocks, cin, cout = g // merged, wide[0] // g, wide[1] // g
+
+    def expand(k: Any) -> Any:
+        k = k.reshape(*spec.window, cin, blocks, merged, cout)
+        k = jnp.einsum("hwibmo,mn->bhwnimo", k, jnp.eye(merged, dtype=k.dtype))
+        return k.reshape(blocks, *spec.window, merged * cin, merged * cout)
+
+    def split(v: Any) -> Any:
+        return jnp.moveaxis(v.reshape(*v.shape[:-1], blocks, -1), -2, 0)
+
+    first, second = (expand(v) if role == "kernel" else split(v) for role, v in values.items())
+    out = on_cpu(first, second, spec._replace(groups=1, laned=(True, True)))
+    if spec.missing == "kernel":
+        return _transposed(expand, (*spec.window, cin, wide[1]), out)
+    out = jnp.moveaxis(out, 0, -2)
+    return out.reshape(*out.shape[:-2], -1)
+
+
+# --- the forms on an accelerator -------------------------------------------------------------
+#
+# `lax.conv` and its own gradients, alone. Lanes would make it a grouped convolution, whose
+# gradients are slow there too; a product of matrices has batches by nature.
+
+
+def on_accelerator(a: Any, b: Any, spec: Spec) -> Any:
+    """What is missing, from the two that are given, in the form for GPU and TPU."""
+    values = dict(zip(spec.given, (a, b)))
+    alone = spec._replace(laned=(False, False))
+    if any(spec.laned):
+        axes = tuple(0 if laned else None for laned in spec.laned)
+        form = on_accelerator if spec.groups > 1 else _product
+        return jax.vmap(lambda a, b: form(a, b, alone), axes)(a, b)
+
+    def conv(x: Any, k: Any) -> Any:
+        return lax.conv_general_dilated(
+            x,
+            k,
+            spec.stride,
+            spec.padding,
+            rhs_dilation=spec.dilation,
+            feature_group_count=spec.groups,
+            dimension_numbers=_LAYOUT,
+        )
+
+    return _by_role(conv, values, spec)
+
+
+def _product(a: Any, b: Any, spec: Spec) -> Any:
+    """The convolution as a product of patches and the kernel as a matrix."""
+
+    def conv(x: Any, k: Any) -> Any:
+        return patches(x, spec) @ k.reshape(-1, k.shape[-1])
+
+    return _by_role(conv, dict(zip(spec.given, (a, b))), spec)
+
+
+def _by_role(conv: Any, values: dict[str, Any], spec: Spec) -> Any:
+    """`conv(x, k)`, or its transpose in the one that is missing."""
+    if spec.missing == "output":
+        return conv(values["input"], values["kernel"])
+    a, b = values.values()
+    shape, y = spec.shapes(a.shape, b.shape)[spec.missing], values["output"]
+    if spec.missing == "input":
+        return _transposed(lambda x: conv(x, values["kernel"]), shape, y)
+    return _transposed(lambda k: conv(values["input"], k), shape, y)
+
+
+def _transposed(linear: Callable[[Any], Any], shape: tuple[int, ...], cotangent: Any) -> Any:
+    """The transpose of a linear function of an array of `shape`."""
+    zeros = vary_over(varying(cotangent), jnp.zeros(shape, cotangent.dtype))
+    return jax.vjp(linear, zeros)[1](cotangent)[0]
+
+
+def varying(x: Any) -> frozenset[Any]:
+    """The names of the `shard_map` axes along which `x` differs, by its type."""
+    aval = jax.typeof(x)
+    manual = getattr(aval, "manual_axis_type", None)
+    return aval.vma if manual is None else manual.varying
+
+
+def vary_over(axes: frozenset[Any], x: Any) -> Any:
+    """`x`, typed as varying over `axes` too, as every operation with two operands types them."""
+    missing = tuple(axes - varying(x))
+    return lax.pcast(x, missing, to="varying") if missing else x
+
+
+def patches(x: Any, spec: Spec) -> Any:
+    """For each window its pixels side by side: `(batch, *spec.output, window * channels)`."""
+    x = _padded(x, *_reached(spec))
+    (height, width), (down, right) = spec.output, spec.stride
+    return jnp.concatenate(
+        [
+            x[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
+            for i in range(0, spec.reach[0] + 1, spec.dilation[0])
+            for j in range(0, spec.reach[1] + 1, spec.dilation[1])
+        ],
+        axis=-1,
+    )
+
+
+def _reached(spec: Spec) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The padding to the last pixel that a window reads: negative where the stride leaves some."""
+    before = [low for low, _ in spec.padding]
+    sizes = zip(spec.image, before, spec.reach, spec.output, spec.stride)
+    after = [(m - 1) * s + 1 + r - n - low for n, low, r, m, s in sizes]
+    return (before[0], after[0]), (before[1], after[1])
+
+
+def _padded(x: Any, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+    """`x` with zeros before and after its rows and columns; cropped where negative."""
+    edges = ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0))
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)
