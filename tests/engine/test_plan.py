@@ -39,7 +39,7 @@ def test_rounds_are_full(toy, trials, devices, lanes):
 def test_the_width_keeps_lanes_in_the_cache(toy, monkeypatch):
     work, shapes = toy
     each = lane_bytes(work, shapes)
-    monkeypatch.setattr(plan, "cache_bytes", lambda: 10 * each)
+    monkeypatch.setattr(plan, "cache_bytes", lambda: 5 * each)
     chosen = make_plan(work, shapes, 10_000, lane_mesh(1))
     assert chosen.lanes == 10 and chosen.lane_bytes == each
     assert "lanes on each of 1 devices" in chosen.reason and "cache" in chosen.reason

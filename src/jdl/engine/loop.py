@@ -94,6 +94,7 @@ class Loop:
         self._pace: dict[int, float] = {}  # seconds of a report, by group
         self._ends = {store.DONE: 0, store.DIVERGED: 0, store.STOPPED: 0}
         self._best = -math.inf
+        self._unwritten: list[tuple[Any, ...]] = []
         self._stop_requested = False
         self._reports_done = 0
         self._reports_total = 0
@@ -165,22 +166,19 @@ class Loop:
                 group = ready.popleft()
                 group.dispatch(self._reports_of(group))
                 flying.append(group)
-            if flying:
+            self._write()
+            due = time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds
+            for _ in range(len(flying) if due else min(1, len(flying))):
                 group = flying.popleft()
                 self._collect(group)
                 if group.unfinished:
                     ready.append(group)
+            if due:
+                self.write_checkpoint()
             if self._stop_requested and not flying:
                 break
-            due = time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds
-            if due and self._db.folder is not None:
-                while flying:
-                    group = flying.popleft()
-                    self._collect(group)
-                    if group.unfinished:
-                        ready.append(group)
-                self.write_checkpoint()
-        if self._stop_requested and self._db.folder is not None:
+        self._write()
+        if self._stop_requested:
             self.write_checkpoint()
 
     def _reports_of(self, group: Group) -> int:
@@ -218,9 +216,8 @@ class Loop:
                 (lane, end.trial, score_of[lane]) for lane, end in ended if end.status == store.DONE
             ]
         states = self._best_states(group, candidates)
-        self._db.record(
-            segment.rows, [end for _, end in ended], segment.started, states, self._keep
-        )
+        ends = [end for _, end in ended]
+        self._unwritten.append((segment.rows, ends, segment.started, states, self._keep))
         self._reports_done += len(segment.busy) * segment.reports
         for _, end in ended:
             self._ends[end.status] += 1
@@ -228,7 +225,14 @@ class Loop:
             left = group.work.reports - -(-end.steps // group.work.report_every)
             self._reports_done += max(0, left) if end.status != store.DONE else 0
         self._best = max([self._best, *scores])
-        self._show()
+
+    def _write(self) -> None:
+        """Writes what segments brought, while the next ones already run."""
+        for brought in self._unwritten:
+            self._db.record(*brought)
+        if self._unwritten:
+            self._show()
+        self._unwritten.clear()
 
     def _stopped(
         self, group: Group, segment: Segment, scores: list[float], gone: set[int]
@@ -273,8 +277,11 @@ class Loop:
         return states
 
     def write_checkpoint(self) -> None:
-        """Writes every lane to the run's folder, atomically."""
-        assert self._db.folder is not None
+        """Writes every lane to the run's folder, if it has one, atomically."""
+        self._last_checkpoint = time.monotonic()
+        if self._db.folder is None:
+            return
+        self._write()
         arrays: dict[str, Any] = {}
         notes: dict[str, Any] = {}
         for group in self._groups:
@@ -288,7 +295,6 @@ class Loop:
         except OSError as error:
             # Nothing recorded is lost: running trials would start again from their beginning.
             self._progress.say(f"No checkpoint written: {error}. Results are safe.")
-        self._last_checkpoint = time.monotonic()
 
     def _show(self) -> None:
         self._progress.update(

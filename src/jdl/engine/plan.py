@@ -95,7 +95,7 @@ def make_plan(
 ) -> Plan:
     """Chooses the width for `trials` trials of `work`.
 
-    On a CPU as many lanes as keep the state in a core's cache: past that, more
+    On a CPU as many lanes, 4 to 32, as a core's cache about holds: past that, more
     lanes are slower. On an accelerator as many as half its memory holds.
 
     Args:
@@ -116,9 +116,12 @@ def make_plan(
             raise ValueError(f"`lanes` must be at least 1, got lanes={lanes}.")
         return Plan(lanes, unroll, each, f"{lanes} lanes a device, as given")
     if device.platform == "cpu":
-        cache = cache_bytes()
+        # Twice the cache, because not all that a step touches is alive at once: an MLP
+        # 64-32-10 with Adam (75 KiB a lane, 1 MiB of cache) runs 340, 357 and 373 trials
+        # a second at 13, 16 and 32 lanes on each of two cores.
+        cache = 2 * cache_bytes()
         most = min(32, max(4, cache // each))
-        why = f"{_bytes(each)} a lane, {_bytes(cache)} of cache a core"
+        why = f"{_bytes(each)} a lane, twice the cache is {_bytes(cache)}"
     else:
         stats = device.memory_stats() or {}
         memory = stats.get("bytes_limit", 16 * 2**30) // 2 - tree.nbytes(work.data)
