@@ -54,6 +54,7 @@ TWINS = {
     "sum": "mean", "mean": "sum", "zeros_like": "ones_like", "ones_like": "zeros_like",
     "zeros": "ones", "ones": "zeros", "all": "any", "any": "all",
 }  # fmt: skip
+SYMMETRIC = {"maximum", "minimum", "logical_and", "logical_or", "promote_types"}
 SILENT = (ast.Raise, ast.JoinedStr, ast.Assert, ast.Import, ast.ImportFrom)
 
 Change = Callable[[], None]
@@ -91,11 +92,13 @@ def changes(node: ast.AST) -> Iterator[Change]:
         yield _set(node, "value", not node.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         yield _set(node, "value", node.value + 1)
-        if isinstance(node.value, float) and node.value != 0:
+        if isinstance(node.value, float) and node.value not in (0, 1):
             yield _set(node, "value", node.value * 2)
     if isinstance(node, ast.Attribute) and node.attr in TWINS:
         yield _set(node, "attr", TWINS[node.attr])
     sequence = node.args if isinstance(node, ast.Call) else getattr(node, "elts", [])
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in SYMMETRIC:
+        sequence = []
     for i in range(len(sequence) - 1):
         a, b = sequence[i], sequence[i + 1]
         alike = not isinstance(a, ast.Starred | ast.Lambda) and not isinstance(b, ast.Starred)

@@ -23,9 +23,9 @@ from jdl.optim.transform import select
 
 
 def _over(g: Array, c: Array, eps: Array, eps_in_sqrt: bool) -> Array:
-    """`g / sqrt(c + eps)` or `g / (sqrt(c) + eps)`, and 0 where that is 0 / 0."""
+    """`g / sqrt(c + eps)` or `g / (sqrt(c) + eps)`, and `g` where that divides by 0."""
     denominator = root(c + eps) if eps_in_sqrt else root(c) + eps
-    return jnp.where(denominator > 0, g / jnp.where(denominator > 0, denominator, 1), 0)
+    return g / jnp.where(denominator > 0, denominator, 1)
 
 
 class AdagradState(NamedTuple):
