@@ -36,19 +36,24 @@ class Contestant(NamedTuple):
     needs: tuple[str, ...] = ()
     target: float | None = None  # the ratio that jdl is meant to reach
     quick: bool = True
+    whole: bool = False  # its program depends on the number of trials
 
 
 CONTESTANTS = {
     "jdl": Contestant("jdl: sweep.run", 1000),
     "jdl-folder": Contestant("jdl: sweep.run with a run's folder", 1000, quick=False),
-    "jdl-program": Contestant("jdl's compiled program, no host loop", 1000),
+    "jdl-program": Contestant("jdl's compiled program, no host loop", 1000, whole=True),
     "step": Contestant("optax: Python loop over a jitted step", 50, ("optax",)),
     "scan": Contestant("optax: one jitted scan per trial", 200, ("optax",), 3.0),
-    "vmap": Contestant("optax: vmap of that scan over all trials", 1000, ("optax",), 1.3),
-    "vmap-replace": Contestant(
-        "the same, batches drawn with replacement", 1000, ("optax",), quick=False
+    "vmap": Contestant(
+        "optax: vmap of that scan over all trials", 1000, ("optax",), 1.3, whole=True
     ),
-    "vmap-2": Contestant("that vmap, shard_map over the cores", 1000, ("optax",), quick=False),
+    "vmap-replace": Contestant(
+        "the same, batches drawn with replacement", 1000, ("optax",), quick=False, whole=True
+    ),
+    "vmap-2": Contestant(
+        "that vmap, shard_map over the cores", 1000, ("optax",), quick=False, whole=True
+    ),
     "torch": Contestant("PyTorch loop", 30, ("torch",)),
     "torch-compiled": Contestant("PyTorch loop, whole step compiled", 60, ("torch",), quick=False),
     "optuna": Contestant("Optuna + PyTorch, a process a core", 60, ("torch", "optuna"), 40.0),
@@ -57,7 +62,7 @@ CONTESTANTS = {
     ),
 }
 SANITY = 30  # the first trials of each, whose mean accuracy must agree
-QUIET, TRIES = 0.1, 3  # cores that others may use in a turn, and turns taken until they do
+QUIET = 0.1  # cores that others may use in a turn
 
 
 class Process:
@@ -65,12 +70,12 @@ class Process:
 
     def __init__(self, name: str, steps: int):
         self.name = name
-        script = pathlib.Path(__file__).with_name("sweep_contestants.py")
         # Such flags would give every contestant the devices of one.
         devices = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
         environment = {k: v for k, v in os.environ.items() if k not in devices}
         self._process = subprocess.Popen(
-            [sys.executable, str(script), name, str(steps)],
+            [sys.executable, "-m", "sweep_contestants", name, str(steps)],
+            cwd=pathlib.Path(__file__).parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -133,15 +138,15 @@ def _words(path: pathlib.Path) -> list[str]:
         return []
 
 
-def measure(names: list[str], rounds: int, *, quick: bool = False) -> dict[str, Any]:
+def measure(names: list[str], rounds: int, tries: int, *, quick: bool = False) -> dict[str, Any]:
     """Lets every contestant have its turn, `rounds` times after one that warms up.
 
-    A turn during which other processes kept a core busy is taken again, a few
-    times at most.
+    A turn during which other processes worked too is taken again.
 
     Args:
       names: of the contestants.
       rounds: that count.
+      tries: how often a turn is taken at most; the quietest counts.
       quick: few short trials, and contestants that compile all at once.
     """
     steps, scale = (20, 0.02) if quick else (500, 1.0)
@@ -149,7 +154,7 @@ def measure(names: list[str], rounds: int, *, quick: bool = False) -> dict[str, 
     trials = {name: max(2, round(CONTESTANTS[name].trials * scale)) for name in names}
     processes: list[Process] = []
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    compile_seconds = {}
+    compiled: dict[str, list[float]] = {name: [] for name in names}
     try:
         for name in names:
             processes.append(Process(name, steps))
@@ -158,21 +163,26 @@ def measure(names: list[str], rounds: int, *, quick: bool = False) -> dict[str, 
         for process in processes:
             if quick:
                 process.wait()
-            first = process.turn(rates[: trials[process.name]])
-            compile_seconds[process.name] = process.compile_seconds + first["compile_seconds"]
-        for _ in range(rounds):
+            number = trials[process.name] if CONTESTANTS[process.name].whole else 2
+            compiled[process.name].append(process.turn(rates[:number])["compile_seconds"])
+        for number in range(rounds):
             for process in processes:
-                tries: list[dict[str, Any]] = []
-                while len(tries) < (1 if quick else TRIES):
-                    tries.append(process.turn(rates[: trials[process.name]]))
-                    if tries[-1]["others"] < QUIET:
-                        break
-                turns[process.name].append(min(tries, key=lambda turn: turn["others"]))
+                taken: list[dict[str, Any]] = []
+                while len(taken) < tries and (not taken or taken[-1]["others"] >= QUIET):
+                    taken.append(process.turn(rates[: trials[process.name]]))
+                best = min(taken, key=lambda turn: turn["others"])
+                turns[process.name].append(best)
+                compiled[process.name].append(best["compile_seconds"])
+                speed = f"{best['trials'] / best['seconds']:.1f} trials/s"
+                noise = f"others on {best['others']:.2f} cores"
+                print(f"round {number + 1}: {process.name} {speed}, {noise}", file=sys.stderr)
     finally:
         for process in processes:
             process.close()
+    before = {process.name: process.compile_seconds for process in processes}
     rows = {}
     for name in names:
+        waited = [seconds for seconds in compiled[name] if seconds]
         speeds = [turn["trials"] / turn["seconds"] for turn in turns[name]]
         accuracy = turns[name][0]["accuracy"]
         rows[name] = {
@@ -180,7 +190,7 @@ def measure(names: list[str], rounds: int, *, quick: bool = False) -> dict[str, 
             "trials": trials[name],
             "trials_per_second": speeds,
             "median": statistics.median(speeds),
-            "compile_seconds": compile_seconds[name],
+            "compile_seconds": before[name] + statistics.median(waited or [0.0]),
             "accuracy": float(np.mean(accuracy)),
             "accuracy_first": float(np.mean(accuracy[:SANITY])),
             "others": [turn["others"] for turn in turns[name]],
@@ -226,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tries", type=int, default=3, help="of a turn that others disturb")
     parser.add_argument("--quick", action="store_true", help="tiny: checks that it runs")
     parser.add_argument("--json", type=pathlib.Path, help="write here, not to results/sweep.json")
     options = parser.parse_args()
@@ -235,7 +246,8 @@ def main() -> None:
         if missing := [p for p in required if importlib.util.find_spec(p) is None]:
             print(f"{name} is left out: {', '.join(missing)} is not installed.")
             names.remove(name)
-    result = measure(names, 1 if options.quick else options.rounds, quick=options.quick)
+    rounds, tries = (1, 1) if options.quick else (options.rounds, options.tries)
+    result = measure(names, rounds, tries, quick=options.quick)
     packages = sorted({package for name in names for package in needed[name]})
     result = {"machine": harness.machine(*packages), **result}
     Console(width=130).print(table(result))
