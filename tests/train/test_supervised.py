@@ -107,6 +107,18 @@ def test_bind_and_what_is_missing_without():
     assert isinstance(state, TrainState) and state.params[0]["kernel"].shape == (3, 3)
 
 
+def test_labels_that_the_model_has_no_logit_for():
+    from jdl import sweep, train
+
+    trial = classifier(nn.chain(nn.dense(2)), optim.sgd(0.1))
+    data = ((X, LABELS), None, None)
+    options = {"epochs": 1, "batch_size": 2, "progress": False}
+    with pytest.raises(ValueError, match=r"train y\[1\] is 2: labels must be in \[0, 2\)"):
+        train.fit(trial, data, **options)
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 2\)"):
+        sweep.run(lambda hp: trial, {"seed": sweep.seeds(2)}, data, **options)
+
+
 @pytest.mark.parametrize(
     "options,message",
     [({"l2": -1.0}, r"`l2` must be in \[0, inf\)"), ({"label_smoothing": 1.5}, r"\[0, 1\]")],

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jdl import tree
 from jdl.data.batches import batch_indices, take
+from jdl.data.dataset import Dataset
 from jdl.engine.keys import to_keys, to_words, trial_keys
 from jdl.engine.specification import trace_hash
 from jdl.engine.trial import Batch, Metrics, State, Trial, bound, evaluate_split
@@ -127,6 +128,13 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
         return_shape=True,
     )(work.data, numbers, lane)
     return Shapes(lane, reports, final, trace_hash(traced))
+
+
+def check_data(trial: Trial, work: Workload) -> None:
+    """Lets a trial that knows what its data must be look at them, and raise."""
+    trial = bound(trial, work.batch_like())
+    if trial.check is not None:
+        trial.check(Dataset(work.train, work.valid, work.test))
 
 
 def _check_same_state(before: State, after: State) -> None:

@@ -28,12 +28,15 @@ class Trial(NamedTuple):
       evaluate: `evaluate(state, batch) -> metrics`, each the mean over `batch`.
       bind: for a trial whose `init` needs to know what a batch looks like:
         `bind(batch) -> Trial`, given arrays or `jax.ShapeDtypeStruct`s.
+      check: raises where data do not fit the trial, before anything is
+        compiled: `check(data)`, given the whole data set as host arrays.
     """
 
     init: Callable[[Any], State]
     step: Callable[[State, Batch, Any], tuple[State, Metrics]]
     evaluate: Callable[[State, Batch], Metrics]
     bind: Callable[[Batch], Trial] | None = None
+    check: Callable[[Any], None] | None = None
 
 
 def bound(trial: Trial, batch: Batch) -> Trial:

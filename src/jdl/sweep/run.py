@@ -18,7 +18,7 @@ from jdl.engine.goal import choose_goal
 from jdl.engine.group import Group, Queued
 from jdl.engine.loop import CHECKPOINT, Loop, Stopping, read_checkpoint
 from jdl.engine.plan import Plan, lane_mesh, make_plan, use_all_cores
-from jdl.engine.program import Shapes, Workload, trace_shapes
+from jdl.engine.program import Shapes, Workload, check_data, trace_shapes
 from jdl.engine.progress import Progress
 from jdl.engine.specification import fingerprint
 from jdl.engine.trial import Trial
@@ -219,6 +219,7 @@ def _programs(
     for static, queue in by_static.items():
         _try_extremes(make_trial, dict(static), [configs[queued.trial] for queued in queue])
         work = workload(make=_with_static(make_trial, dict(static)))
+        check_data(make_trial(dict(configs[queue[0].trial])), work)
         label = names(static)
         shapes = _trace(work, queue[0], label)
         # The plan is of all trials, so that a resumed run is laid out as the first was.

@@ -15,7 +15,7 @@ from jdl.engine.group import Group, Queued
 from jdl.engine.keys import to_keys
 from jdl.engine.loop import CHECKPOINT, Loop, read_checkpoint
 from jdl.engine.plan import lane_mesh, make_plan, use_all_cores
-from jdl.engine.program import trace_shapes
+from jdl.engine.program import check_data, trace_shapes
 from jdl.engine.progress import Progress
 from jdl.engine.specification import fingerprint
 from jdl.engine.trial import Trial
@@ -114,6 +114,7 @@ def fit(
         eval_batch_size=eval_batch_size,
         diverged_above=diverged_above,
     )
+    check_data(trial, work)
     shapes = trace_shapes(work, {})
     judged_by = choose_goal(set(shapes.reports), metric, goal)
     mesh = lane_mesh(1)

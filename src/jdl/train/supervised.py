@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from jdl import losses
 from jdl import metrics as metric_functions
 from jdl._checks import check_number
+from jdl.data.dataset import Dataset, check
 from jdl.engine.trial import Batch, Metrics, Trial
 from jdl.nn import Layer
 from jdl.optim import Optimizer, apply_updates
@@ -142,7 +143,23 @@ def classifier(
         return losses.softmax_cross_entropy(logits, labels, **smoothing)
 
     measures = {"accuracy": metric_functions.accuracy}
-    return supervised(model, optimizer, loss, metrics=measures, l2=l2, example=example)
+    trial = supervised(model, optimizer, loss, metrics=measures, l2=l2, example=example)
+
+    def bind(batch: Batch) -> Trial:
+        return classifier(
+            model, optimizer, l2=l2, label_smoothing=label_smoothing, example=batch[0]
+        )
+
+    def check_labels(data: Dataset) -> None:
+        def outputs(x: Any) -> Any:
+            return model.apply(*model.init(jax.random.key(0), x), x)[0]
+
+        logits = jax.eval_shape(outputs, example)
+        check(data, classes=logits.shape[-1])
+
+    if example is None:
+        return trial._replace(bind=bind)
+    return trial._replace(check=check_labels)
 
 
 def regressor(model: Layer, optimizer: Optimizer, *, l2: Any = None, example: Any = None) -> Trial:
