@@ -72,6 +72,16 @@ def test_the_first_moment_takes_the_dtype_asked_for():
         assert state.second_moment.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("make", FAMILY)
+def test_squares_are_real_where_parameters_are_complex(make):
+    state = make(0.1).init(jnp.ones(2, jnp.complex64))
+    assert state.first_moment.dtype == jnp.complex64
+    assert state.second_moment.dtype == jnp.float32
+    assert int(state.step) == 0
+    for moment in (state.first_moment, state.second_moment):
+        np.testing.assert_allclose(moment, 1e-6 if make is optim.yogi else 0.0, rtol=1e-6)
+
+
 @pytest.mark.parametrize("corrected_maximum", [False, True])
 def test_amsgrad_is_its_loop(corrected_maximum, x64):
     w, m, v, top, expected = START, np.zeros(3), np.zeros(3), np.zeros(3), []

@@ -225,7 +225,7 @@ def adadelta(
 
         g += weight_decay * w
         c = rho * c + (1 - rho) * g**2
-        d = sqrt(x + eps) / sqrt(c + eps) * g
+        d = sqrt((x + eps) / (c + eps)) * g
         x = rho * x + (1 - rho) * d**2
         w -= learning_rate * d
 
@@ -260,7 +260,7 @@ def adadelta(
         def rule(g: Array, w: Array, c: Array, x: Array) -> tuple[Array, Array, Array]:
             g = g + wd * w
             c = decay * c + (1 - decay) * square(g)
-            d = root(x + epsilon) / root(c + epsilon) * g
+            d = root((x + epsilon) / (c + epsilon)) * g
             x = decay * x + (1 - decay) * square(d)
             return -lr * d, c, x
 
