@@ -166,7 +166,7 @@ def multiclass_hinge(
     """
     _checks.check_number("margin", margin, "[0, inf)")
     scores = _wide(scores)
-    classes = scores.shape[-1]
+    classes = scores.shape[1]
     own = targets[:, None] == jnp.arange(classes)[None, :]
     score = jnp.where(own, scores, 0).sum(1, keepdims=True)
     loss = jnp.where(own, 0, jax.nn.relu(margin + scores - score)).sum(1)

@@ -39,14 +39,14 @@ def top_k_accuracy(
     Raises:
       ValueError: `k` is outside that range.
     """
-    classes = logits.shape[-1]
+    classes = logits.shape[1]
     if not 1 <= k <= classes:
         raise ValueError(f"`k` must be in [1, {classes}], the number of classes, got k={k}.")
     index = jnp.arange(classes)[None, :]
     own = targets[:, None] == index
-    score = jnp.where(own, logits, 0).sum(-1, keepdims=True)
+    score = jnp.where(own, logits, 0).sum(1, keepdims=True)
     before = (logits > score) | ((logits == score) & (index < targets[:, None]))
-    return (own.any(-1) & (before.sum(-1) < k)).astype(jnp.float32)
+    return (own.any(1) & (before.sum(1) < k)).astype(jnp.float32)
 
 
 def binary_accuracy(
@@ -71,9 +71,9 @@ def confusion(
     logits: Float[Array, "batch classes"], targets: Int[Array, "batch"]
 ) -> Float[Array, "classes classes"]:
     """Counts: row the true class, column the one of the largest logit. Batches add up."""
-    index = jnp.arange(logits.shape[-1])[None, :]
+    index = jnp.arange(logits.shape[1])[None, :]
     true = (targets[:, None] == index).astype(jnp.float32)
-    predicted = (jnp.argmax(logits, -1)[:, None] == index).astype(jnp.float32)
+    predicted = (jnp.argmax(logits, 1)[:, None] == index).astype(jnp.float32)
     return true.T @ predicted
 
 

@@ -32,6 +32,8 @@ def test_mlp_arithmetic(x64):
     y, _ = model.apply(params, state, jnp.asarray(x))
     np.testing.assert_allclose(y, expected, rtol=1e-10)
     assert (first["bias"] != 0).all()
+    fresh, _ = jax.jit(lambda key: models.mlp((4, 3)).init(key, x))(jax.random.key(0))
+    assert (fresh[1]["bias"] == 0).all() and (fresh[3]["bias"] == 0).all()
 
 
 def test_sigmoid_neuron(x64):

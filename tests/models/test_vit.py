@@ -5,23 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdl import models
+from jdl import models, nn
 from jdl.models.vit import patches
 
 
 def test_patches_by_a_loop():
-    images = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3).astype(np.float32)
+    images = np.arange(2 * 6 * 8 * 3).reshape(2, 6, 8, 3).astype(np.float32)
     expected = [
         [
             images[b, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].ravel()
-            for i in range(2)
-            for j in range(3)
+            for i in range(3)
+            for j in range(4)
         ]
         for b in range(2)
     ]
     assert (patches(jnp.asarray(images), 2) == np.array(expected)).all()
-    with pytest.raises(ValueError, match="`patch` must divide the image's 4x6, got patch=4"):
-        patches(jnp.asarray(images), 4)
+    for size in (4, 3):
+        with pytest.raises(ValueError, match=f"must divide the image's 6x8, got patch={size}"):
+            patches(jnp.asarray(images), size)
 
 
 def test_vit_sees_every_patch_and_its_place():
@@ -43,6 +44,13 @@ def test_vit_sees_every_patch_and_its_place():
             changed = apply(other)
             assert not np.allclose(changed[0], y[0], atol=1e-4)
             np.testing.assert_allclose(changed[1], y[1], rtol=1e-5)
+    # The first patch sees the last: attention looks both ways.
+    other = images.copy()
+    other[0, 3, 3] += 1.0
+    first, second = (
+        nn.record(model, params, state, jnp.asarray(x))[2][4].y for x in (images, other)
+    )
+    assert not np.allclose(first[0, 0], second[0, 0], atol=1e-4)
     # Two patches exchanged: positions tell.
     swapped = images.copy()
     swapped[0, :2, :2], swapped[0, 2:, 2:] = images[0, 2:, 2:], images[0, :2, :2]

@@ -52,4 +52,7 @@ def test_a_policy_of_one_dtype_changes_nothing():
         params, state = model.init(jax.random.key(1), x)
         outputs.append(model.apply(params, state, x, key=jax.random.key(2), train=True)[0])
     assert (outputs[0] == outputs[1]).all()
-    assert nn.with_policy(nn.relu, policy).apply({}, {}, x)[0].shape == x.shape
+    wrapped = nn.with_policy(nn.relu, policy)
+    assert wrapped.apply({}, {}, x)[0].shape == x.shape
+    assert (wrapped.name, [part.name for part in wrapped.parts]) == ("with_policy", ["relu"])
+    assert [call.path for call in nn.record(wrapped, {}, {}, x)[2]] == [(), (0,)]

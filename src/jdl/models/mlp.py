@@ -66,7 +66,7 @@ def sigmoid_neuron(
     """`y = 1 / (1 + exp(-(x @ w + b)))`: one neuron, from `(batch, inputs)` to `(batch,)`."""
 
     def only(y: Float[Array, "batch 1"]) -> Float[Array, "batch"]:
-        return y[:, 0]
+        return y.squeeze(1)
 
     return nn.chain(
         nn.dense(1, kernel_init=kernel_init, bias_init=bias_init),
