@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 from jdl.nn import initializer
 from jdl.nn.base import Key, Layer, Params, State, check_size, over_features, parameter_dtype
@@ -19,14 +20,14 @@ Padding = str | int | Sequence[int | Sequence[int]]
 
 
 def convolve(
-    x: Float[Array, "batch *space channels"],
-    kernel: Float[Array, "*window in_channels features"],
+    x: Shaped[Array | np.ndarray, "batch *space channels"],
+    kernel: Shaped[Array | np.ndarray, "*window in_channels features"],
     *,
     stride: Sizes = 1,
     padding: Padding = "SAME",
     dilation: Sizes = 1,
     groups: int = 1,
-) -> Float[Array, "batch *space features"]:
+) -> Float[Array, "batch *new_space features"]:
     """`y[n, i, o] = sum over t and c of x[n, stride*i + dilation*t - low, c] * kernel[t, c, o]`.
 
     `t` counts the window's taps, `low` is the padding before, and what lies outside
@@ -87,9 +88,9 @@ def convolve(
     dtype = jnp.promote_types(x.dtype, kernel.dtype)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"`x` and `kernel` must be real floating-point arrays, got {dtype}.")
-    over = varying(x) | varying(kernel)
-    x, kernel = vary_over(over, x.astype(dtype)), vary_over(over, kernel.astype(dtype))
-    y = convolution_p.bind(x, kernel, spec=spec)
+    operands = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
+    over = frozenset[Any]().union(*map(varying, operands))
+    y = convolution_p.bind(*(vary_over(over, v) for v in operands), spec=spec)
     return y[:, 0] if rank == 1 else y
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -81,7 +82,7 @@ def avg_pool(
 
 
 def global_max_pool(
-    x: Float[Array, "batch *space channels"],
+    x: Float[Array | np.ndarray, "batch *space channels"],
 ) -> Float[Array, "batch channels"]:
     """The largest value of each channel over all of space; ties as in `max_pool`.
 
@@ -96,7 +97,7 @@ def global_max_pool(
 
 
 def global_avg_pool(
-    x: Float[Array, "batch *space channels"],
+    x: Float[Array | np.ndarray, "batch *space channels"],
 ) -> Float[Array, "batch channels"]:
     """The mean of each channel over all of space, summed in float32 or wider.
 
