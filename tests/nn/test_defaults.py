@@ -16,6 +16,9 @@ DEFAULTS = {
         "axis_name": None,
     },
     nn.chain: {"name": "chain"},
+    nn.avg_pool: {"window": 2, "stride": None, "padding": "VALID", "count_padding": True},
+    nn.conv: {"stride": 1, "padding": "SAME", "dilation": 1, "groups": 1, "use_bias": True},
+    nn.convolve: {"stride": 1, "padding": "SAME", "dilation": 1, "groups": 1},
     nn.dense: {"use_bias": True},
     nn.dropout: {"form": "inverted"},
     nn.elu: {"alpha": 1.0},
@@ -27,6 +30,7 @@ DEFAULTS = {
     nn.log_softmax: {"axis": -1},
     nn.lstm: {"forget_bias": 1.0, "reverse": False},
     nn.maxout: {"pieces": 2},
+    nn.max_pool: {"window": 2, "stride": None, "padding": "VALID"},
     nn.multi_head_attention: {
         "features": None,
         "causal": False,
@@ -54,6 +58,7 @@ DEFAULTS = {
     losses.softmax_cross_entropy: {"label_smoothing": 0.0, "where": None},
     metrics.add: {"weights": None},
     metrics.top_k_accuracy: {"k": 5},
+    models.cnn: {"kernel_size": 3, "batch_norm": False, "dropout": None},
     models.lstm_classifier: {
         "features": 64,
         "layers": 1,
@@ -63,6 +68,7 @@ DEFAULTS = {
         "forget_bias": 1.0,
     },
     models.mlp: {"batch_norm": False, "dropout": None, "dropout_form": "inverted"},
+    models.resnet: {"depth": 20, "features": 16},
     models.transformer: {
         "depth": 4,
         "features": 128,
@@ -71,6 +77,7 @@ DEFAULTS = {
         "dropout": None,
         "stddev": 0.02,
     },
+    models.vgg: {"batch_norm": True, "dropout": None},
     models.vit: {
         "patch": 4,
         "depth": 4,

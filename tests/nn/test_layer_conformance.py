@@ -63,6 +63,20 @@ LAYERS = {
         {"alpha": [0.0, 0.25, 1.5]},
         X,
     ),
+    "conv": (
+        lambda s, b: nn.conv(
+            3, 2, 2, kernel_init=initializer.normal(s), bias_init=initializer.constant(b)
+        ),
+        {"s": [0.1, 0.3, 2.0], "b": [0.0, -0.2, 0.5]},
+        IMAGES,
+    ),
+    "cnn": (
+        lambda dropout, s: models.cnn(
+            3, features=(2,), dropout=dropout, kernel_init=initializer.normal(s)
+        ),
+        {"dropout": [0.0, 0.3, 0.7], "s": [0.1, 0.3, 2.0]},
+        IMAGES,
+    ),
     "batch_norm": (
         lambda momentum, eps: nn.batch_norm(momentum=momentum, eps=eps),
         {"momentum": [0.0, 0.3, 1.0], "eps": [0.0, 0.1, 2.0]},

@@ -1,4 +1,4 @@
-"""The modern optimizers against recorded optax, torch and authors' code: golden/optim_modern.npz."""
+"""The modern optimizers against recorded optax, torch and authors' code (golden/)."""
 
 import pathlib
 

@@ -52,8 +52,9 @@ def at_step(number: Number, step: Any) -> jax.Array:
     whether `b2` was written in the program or is a traced lane of it.
     """
     value = jnp.asarray(number(step) if callable(number) else number)
-    exact = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize >= 4
-    return value if exact else value.astype(jnp.float32)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return value * 1.0  # an integer takes the default float type, float64 where that is on
+    return value if value.dtype.itemsize >= 4 else value.astype(jnp.float32)
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:

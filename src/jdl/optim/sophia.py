@@ -46,7 +46,6 @@ def hutchinson_estimator_diag_hessian(key: Any) -> Optimizer:
     Args:
       key: a key from `jax.random.key`.
     """
-
     # As plain numbers, since `vmap` of `cond` selects among a branch's inputs, which
     # counts as using a key.
     data, implementation = jax.random.key_data(key), jax.random.key_impl(key)
