@@ -195,7 +195,7 @@ def busy() -> float:
 
 
 def work(name: str) -> None:
-    """A contestant's process: says how long it compiled, then runs a turn for each line it reads."""
+    """A contestant's process: says how long it compiled, then runs a turn for each line read."""
     model, implementation, lanes, steps = CONTESTANTS[name]
     if implementation.startswith("torch"):
         run, compiling = torch_program(model, implementation == "torch last", steps)

@@ -3,6 +3,9 @@
 import jax
 import pytest
 
+# Scripts, which --doctest-modules would import.
+collect_ignore_glob = ["golden/*", "sweep/sweep_to_kill.py"]
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

@@ -122,10 +122,11 @@ def test_other_numbers_make_a_profile_or_dots():
 def test_a_static_hyperparameter_is_an_axis_of_names():
     axes, strip = sweep_figure(make_results(), "optimizer", "valid_accuracy").axes
     assert [t.get_text() for t in strip.get_xticklabels()] == ["sgd", "adam"]
-    # Nothing joins names: the best rate of each is a marker, its other rates are faint ones.
+    # Nothing joins names: the best rate of each is a marker, its other rates are faint ones. That
+    # of sgd at 0.9 comes after 0.7, since it diverged with its other seed.
     drawn = {tuple(line.get_ydata()): line for line in axes.get_lines()}
-    assert drawn[0.9, 0.95].get_linestyle() == "None"
-    assert sorted(max(drawn, key=len)) == pytest.approx([0.1, 0.25, 0.5, 0.7])
+    assert drawn[0.7, 0.95].get_linestyle() == "None"
+    assert sorted(max(drawn, key=len)) == pytest.approx([0.1, 0.25, 0.5, 0.9])
 
 
 def test_a_sweep_without_a_finished_trial_is_drawn():

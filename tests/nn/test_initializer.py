@@ -95,6 +95,10 @@ def test_blocks_are_drawn_apart_each_with_its_own_fans():
     for block in blocks:
         assert abs(block.var() / (2 / 150) - 1) < 4 * math.sqrt(2 / 5000)
     assert len({float(block[0, 0]) for block in blocks}) == 3
+    window = init.blocks(init.orthogonal(), 2)(jax.random.key(0), (3, 2, 4, 6))
+    for block in np.split(np.asarray(window), 2, axis=-1):
+        flat = block.reshape(24, 3)
+        np.testing.assert_allclose(flat.T @ flat, np.eye(3), atol=1e-6)
 
 
 def test_zeros_ones_constant_and_dtypes():

@@ -95,7 +95,7 @@ def test_maxout_is_the_largest_of_its_maps(x64):
     wide, _ = nn.maxout(300, kernel_init=initializer.glorot_normal).init(
         jax.random.key(0), jax.ShapeDtypeStruct((1, 100), jnp.float64)
     )
-    assert wide["kernel"].shape == (100, 600)
+    assert wide["kernel"].shape == (100, 600) and (wide["bias"] == 0).all()
     np.testing.assert_allclose(jnp.var(wide["kernel"]), 2 / 400, rtol=5 * np.sqrt(2 / 60000))
 
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.optim.table import ROWS
 
 from jdl import optim
-from optim.table import ROWS
 
 STEPS = 6
 SHAPES = ({"kernel": (3, 2)}, {"bias": (2,), "gain": ()})

@@ -106,7 +106,7 @@ def test_levenberg_marquardt_is_its_formula(x64):
         for ours, (accepted, _, d) in zip(updates[lane], path):
             np.testing.assert_allclose(ours, d if accepted else 0 * d, rtol=1e-6, atol=1e-8)
             rejected += not accepted
-    assert rejected > 2
+    assert rejected > 0
     assert states.step.tolist() == [12] * 3
 
 

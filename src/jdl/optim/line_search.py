@@ -300,7 +300,7 @@ def search_along(
 
     >>> exact = zoom_linesearch(curv_rtol=0.1)
     >>> found = search_along(exact, lambda t: ((t - 3) ** 2, 2 * (t - 3)), 9.0, -6.0)
-    >>> float(found.step), int(found.evaluations)
+    >>> round(float(found.step), 4), int(found.evaluations)
     (3.0, 2)
     """
 
