@@ -185,8 +185,8 @@ def _report(
     keys = trial_keys(root, stream)
     steps = lane.step + jnp.arange(work.report_every, dtype=jnp.int32)
     examples = jax.tree.leaves(work.train)[0].shape[0]
-    # Indices and keys of all steps at once: inside the scan each would be a
-    # kernel of its own, which costs a small model a third of its step.
+    # Indices and keys of all steps at once: inside the scan each would be a kernel
+    # of its own (an MLP 64-32-10 at 8 lanes: 6.3 us a trial-step against 4.6).
     indices = batch_indices(keys.data, lane.step, work.report_every, work.batch_size, examples)
     # As words, because the key-reuse checker takes the axis that vmap moves in
     # scanned typed keys for a second use.
