@@ -233,7 +233,8 @@ def contest(names: list[str], rounds: int) -> dict[str, list[dict[str, float]]]:
     workers: dict[str, Any] = {}
     for name in names:
         workers[name] = subprocess.Popen([*command, name], **pipes)
-        workers[name].stdout.readline()
+    for worker in workers.values():
+        worker.stdout.readline()
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, worker in workers.items():
@@ -256,7 +257,7 @@ def ratio(turns: dict[str, Any], theirs: list[str], ours: str, field: str) -> li
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", metavar="NAME", help="what a contestant's process runs")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", help="contestants; writes nothing")
     args = parser.parse_args()
     if args.work:

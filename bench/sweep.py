@@ -54,7 +54,7 @@ CONTESTANTS = {
     "vmap-2": Contestant(
         "that vmap, shard_map over the cores", 1000, ("optax",), quick=False, whole=True
     ),
-    "torch": Contestant("PyTorch loop", 30, ("torch",)),
+    "torch": Contestant("PyTorch loop", 30, ("torch",), quick=False),
     "torch-compiled": Contestant("PyTorch loop, whole step compiled", 60, ("torch",), quick=False),
     "optuna": Contestant("Optuna + PyTorch, a process a core", 60, ("torch", "optuna"), 40.0),
     "optuna-compiled": Contestant(
@@ -163,6 +163,7 @@ def measure(names: list[str], rounds: int, tries: int, *, quick: bool = False) -
         for process in processes:
             if quick:
                 process.wait()
+                continue
             number = trials[process.name] if CONTESTANTS[process.name].whole else 2
             compiled[process.name].append(process.turn(rates[:number])["compile_seconds"])
         for number in range(rounds):
