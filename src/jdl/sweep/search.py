@@ -18,15 +18,24 @@ class Search(NamedTuple):
     """Decides what to try.
 
     Attributes:
-      ask: `ask(n)` gives up to `n` further configurations, none when it is done.
-      tell: `tell(configs, scores)` says how asked ones did; larger is better,
-        NaN is a diverged trial.
+      ask: `ask(n)` gives up to `n` further configurations; fewer if it has no
+        more, or no more before it is told how earlier ones did. The search is
+        over when it gives none while no trial is left to run.
+      tell: `tell(configs, scores)` says how asked ones did, those that ended in
+        the same segment together and in the order in which they were asked;
+        larger is better, NaN is a diverged trial, and of a trial that was
+        stopped early it is the last score.
       name: what the specification of a sweep calls it.
+      adaptive: whether what it gives depends on what it is told. Then it is
+        asked for no more than there are free lanes, first for one, and a sweep
+        keeps to an order that depends on no clock. It must be a function of
+        the calls: a resumed sweep makes the same ones again.
     """
 
     ask: Callable[[int], list[Config]]
     tell: Callable[[Sequence[Config], Sequence[float]], None]
     name: str
+    adaptive: bool = False
 
 
 def _ignore(configs: Sequence[Config], scores: Sequence[float]) -> None:
