@@ -108,7 +108,7 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
         than `init`, or `step` or `evaluate` gives metrics that are no dict of
         scalars.
     """
-    lane = jax.eval_shape(lambda n: _start(work, n, 0, 0), numbers)
+    lane = jax.eval_shape(lambda n: start_lane(work, n, 0, 0), numbers)
 
     after, metrics = jax.eval_shape(
         lambda n, state, batch: work.trial(n).step(state, batch, trial_keys(0, 0).trial),
@@ -165,10 +165,44 @@ def _check_metrics(where: str, metrics: Any) -> None:
         )
 
 
-def _start(work: Workload, numbers: Numbers, root: Any, stream: Any) -> Lanes:
+def start_lane(work: Workload, numbers: Numbers, root: Any, stream: Any) -> Lanes:
     """A lane at step 0 of the trial of `numbers`."""
     state = work.trial(numbers).init(trial_keys(root, stream).init)
     return Lanes(state, jnp.int32(0), jnp.int32(-1), jnp.float32(jnp.nan))
+
+
+def train_step(
+    trial: Trial, lane: Lanes, batch: Batch, key: Any, diverged_above: float
+) -> tuple[Lanes, Metrics]:
+    """One training step of a lane, which stays at its last finite state once it has diverged.
+
+    Args:
+      trial: as `Workload.trial` gives it.
+      lane: before the step.
+      batch: of examples.
+      key: of the step.
+      diverged_above: the loss, in multiples of the first, that counts as divergence.
+
+    Returns:
+      The lane after the step, and the step's metrics, NaN where it has diverged.
+    """
+    state, metrics = trial.step(lane.state, batch, key)
+    metrics = {name: jnp.asarray(m, jnp.float32) for name, m in metrics.items()}
+    finite = jnp.stack([jnp.isfinite(m) for m in metrics.values()]).all()
+    first = lane.first_loss
+    if "loss" in metrics:
+        loss = metrics["loss"]
+        first = jnp.where(lane.step == 0, loss, first)
+        finite &= loss <= diverged_above * jnp.maximum(jnp.abs(first), 1.0)
+    ok = finite & (lane.diverged < 0)
+    lane = Lanes(
+        # A select, fused into the update: the last finite state stays.
+        state=tree.where(ok, state, lane.state),
+        step=jnp.where(ok, lane.step + 1, lane.step),
+        diverged=jnp.where(ok | (lane.diverged >= 0), lane.diverged, lane.step),
+        first_loss=first,
+    )
+    return lane, jax.tree.map(lambda m: jnp.where(ok, m, jnp.nan), metrics)
 
 
 def _report(
@@ -197,24 +231,7 @@ def _report(
     def step(lane: Lanes, xs: tuple[Array, Array]) -> tuple[Lanes, Metrics]:
         index, words = xs
         key = jax.random.wrap_key_data(words, impl="threefry2x32")
-        batch = take(data["train"], index)
-        state, metrics = trial.step(lane.state, batch, key)
-        metrics = {name: jnp.asarray(m, jnp.float32) for name, m in metrics.items()}
-        finite = jnp.stack([jnp.isfinite(m) for m in metrics.values()]).all()
-        first = lane.first_loss
-        if "loss" in metrics:
-            loss = metrics["loss"]
-            first = jnp.where(lane.step == 0, loss, first)
-            finite &= loss <= work.diverged_above * jnp.maximum(jnp.abs(first), 1.0)
-        ok = finite & (lane.diverged < 0)
-        lane = Lanes(
-            # A select, fused into the update: the last finite state stays.
-            state=tree.where(ok, state, lane.state),
-            step=jnp.where(ok, lane.step + 1, lane.step),
-            diverged=jnp.where(ok | (lane.diverged >= 0), lane.diverged, lane.step),
-            first_loss=first,
-        )
-        return lane, jax.tree.map(lambda m: jnp.where(ok, m, jnp.nan), metrics)
+        return train_step(trial, lane, take(data["train"], index), key, work.diverged_above)
 
     lane, metrics = jax.lax.scan(step, lane, (indices, step_keys), unroll=unroll)
     reports = {f"train_{name}": jnp.mean(m) for name, m in metrics.items()}
@@ -287,7 +304,7 @@ def compile_lanes(
     ) -> tuple[Lanes, Outcome]:
         def refill(lanes: Lanes) -> Lanes:
             def one(old: Lanes, numbers: Numbers, stream: Any, fresh: Any) -> Lanes:
-                return tree.where(fresh, _start(work, numbers, root, stream), old)
+                return tree.where(fresh, start_lane(work, numbers, root, stream), old)
 
             return jax.vmap(one)(lanes, assign.numbers, assign.stream, assign.fresh)
 

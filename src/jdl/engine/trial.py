@@ -30,6 +30,9 @@ class Trial(NamedTuple):
         `bind(batch) -> Trial`, given arrays or `jax.ShapeDtypeStruct`s.
       check: raises where data do not fit the trial, before anything is
         compiled: `check(data)`, given the whole data set as host arrays.
+      predict: `predict(state, x, key=None)`, what a trained network says of inputs, one
+        row an example: probabilities of a classifier, values of a regression. Ensembles
+        average it. A key draws the masks of Monte-Carlo dropout.
     """
 
     init: Callable[[Any], State]
@@ -37,6 +40,7 @@ class Trial(NamedTuple):
     evaluate: Callable[[State, Batch], Metrics]
     bind: Callable[[Batch], Trial] | None = None
     check: Callable[[Any], None] | None = None
+    predict: Callable[..., Any] | None = None
 
 
 def bound(trial: Trial, batch: Batch) -> Trial:
