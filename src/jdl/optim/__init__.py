@@ -1,9 +1,10 @@
 """Optimizers, transforms of gradients and schedules, as pure functions of traced numbers."""
 
-from jdl.optim.adam import AdamState, adam, adamw, nadam, nadamw
-from jdl.optim.adam_max import AmsgradState, adamax, adamaxw, amsgrad
-from jdl.optim.adam_variants import AdanState, adabelief, adan, radam, yogi
-from jdl.optim.adaptive import (
+from jdl.optim.base import Optimizer, Schedule, apply_updates, at_step, chain
+from jdl.optim.elementwise.adam import AdamState, adam, adamw, nadam, nadamw
+from jdl.optim.elementwise.adam_max import AmsgradState, adamax, adamaxw, amsgrad
+from jdl.optim.elementwise.adam_variants import AdanState, adabelief, adan, radam, yogi
+from jdl.optim.elementwise.adaptive import (
     AdadeltaState,
     AdagradState,
     RmspropState,
@@ -11,41 +12,51 @@ from jdl.optim.adaptive import (
     adagrad,
     rmsprop,
 )
-from jdl.optim.ademamix import AdemamixState, ademamix
-from jdl.optim.adopt import adopt
-from jdl.optim.average import averaged_params, parameter_ema, polyak_average, swa
-from jdl.optim.base import Optimizer, Schedule, apply_updates, at_step, chain
-from jdl.optim.clip import adaptive_grad_clip, clip, clip_by_block_rms, clip_by_global_norm
-from jdl.optim.descent import DescentState, momentum, nesterov, sgd
-from jdl.optim.direction import Direction, DirectionState
-from jdl.optim.distance import DistanceState, dog, dowg
-from jdl.optim.factored import AdafactorState, adafactor
-from jdl.optim.finite import apply_if_finite, zero_nans
-from jdl.optim.gauss_newton import gauss_newton
-from jdl.optim.group import by_path, freeze, masked, partition
-from jdl.optim.hypergradient import Hypergradient, hypergradient, unroll
-from jdl.optim.langevin import NoisyState, noisy_sgd, sgld
-from jdl.optim.layerwise import LambState, LarsState, lamb, lars
-from jdl.optim.least_squares import least_squares
-from jdl.optim.line_search import (
-    LineSearch,
-    Search,
-    backtracking_linesearch,
-    search_along,
-    zoom_linesearch,
+from jdl.optim.elementwise.ademamix import AdemamixState, ademamix
+from jdl.optim.elementwise.adopt import adopt
+from jdl.optim.elementwise.descent import DescentState, momentum, nesterov, sgd
+from jdl.optim.elementwise.langevin import NoisyState, noisy_sgd, sgld
+from jdl.optim.elementwise.sign import (
+    RpropState,
+    SignMomentumState,
+    SignSgdState,
+    lion,
+    rprop,
+    sign_sgd,
+    signum,
 )
-from jdl.optim.marquardt import MarquardtState, levenberg_marquardt
-from jdl.optim.matrix_function import inverse_root, orthogonalize
-from jdl.optim.minimize import minimize
-from jdl.optim.muon import MuonDimensionNumbers, MuonState, muon
+from jdl.optim.elementwise.sophia import (
+    HutchinsonState,
+    SophiaState,
+    hutchinson_estimator_diag_hessian,
+    sophia,
+)
+from jdl.optim.free.distance import DistanceState, dog, dowg
+from jdl.optim.free.parameter_free import DAdaptState, ProdigyState, dadapt_adamw, prodigy
+from jdl.optim.free.polyak import AsgdState, PolyakState, asgd, polyak_sgd
+from jdl.optim.free.schedule_free import (
+    ScheduleFreeState,
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_eval_params,
+    schedule_free_sgd,
+)
+from jdl.optim.hypergradient import Hypergradient, hypergradient, unroll
+from jdl.optim.matrix.factored import AdafactorState, adafactor
+from jdl.optim.matrix.layerwise import LambState, LarsState, lamb, lars
+from jdl.optim.matrix.matrix_function import inverse_root, orthogonalize
+from jdl.optim.matrix.muon import MuonDimensionNumbers, MuonState, muon
+from jdl.optim.matrix.shampoo import ShampooState, shampoo
+from jdl.optim.matrix.soap import SoapState, soap
 from jdl.optim.names import by_name
-from jdl.optim.newton import newton, newton_cg, newton_cg_direction, newton_direction
-from jdl.optim.parameter_free import DAdaptState, ProdigyState, dadapt_adamw, prodigy
-from jdl.optim.plateau import Plateau, PlateauState, plateau
-from jdl.optim.polyak import AsgdState, PolyakState, asgd, polyak_sgd
-from jdl.optim.quasi_newton import bfgs, bfgs_direction, lbfgs, lbfgs_direction
-from jdl.optim.rate_descent import SearchState, line_search_descent, scale_by_linesearch
-from jdl.optim.schedule import (
+from jdl.optim.schedules.cycle import (
+    cosine_onecycle_schedule,
+    cosine_restarts,
+    cyclic_schedule,
+    linear_onecycle_schedule,
+    sgdr_schedule,
+)
+from jdl.optim.schedules.decay import (
     constant_schedule,
     cosine_decay_schedule,
     exponential_decay,
@@ -57,21 +68,7 @@ from jdl.optim.schedule import (
     step_decay,
     sutskever_momentum,
 )
-from jdl.optim.schedule_cycle import (
-    cosine_onecycle_schedule,
-    cosine_restarts,
-    cyclic_schedule,
-    linear_onecycle_schedule,
-    sgdr_schedule,
-)
-from jdl.optim.schedule_free import (
-    ScheduleFreeState,
-    schedule_free,
-    schedule_free_adamw,
-    schedule_free_eval_params,
-    schedule_free_sgd,
-)
-from jdl.optim.schedule_join import (
+from jdl.optim.schedules.join import (
     join_schedules,
     piecewise_constant_schedule,
     piecewise_interpolate_schedule,
@@ -81,18 +78,23 @@ from jdl.optim.schedule_join import (
     warmup_exponential_decay_schedule,
     wsd_schedule,
 )
-from jdl.optim.shampoo import ShampooState, shampoo
-from jdl.optim.sign import (
-    RpropState,
-    SignMomentumState,
-    SignSgdState,
-    lion,
-    rprop,
-    sign_sgd,
-    signum,
+from jdl.optim.schedules.plateau import Plateau, PlateauState, plateau
+from jdl.optim.solvers.direction import Direction, DirectionState
+from jdl.optim.solvers.gauss_newton import gauss_newton
+from jdl.optim.solvers.least_squares import least_squares
+from jdl.optim.solvers.line_search import (
+    LineSearch,
+    Search,
+    backtracking_linesearch,
+    search_along,
+    zoom_linesearch,
 )
-from jdl.optim.soap import SoapState, soap
-from jdl.optim.solution import (
+from jdl.optim.solvers.marquardt import MarquardtState, levenberg_marquardt
+from jdl.optim.solvers.minimize import minimize
+from jdl.optim.solvers.newton import newton, newton_cg, newton_cg_direction, newton_direction
+from jdl.optim.solvers.quasi_newton import bfgs, bfgs_direction, lbfgs, lbfgs_direction
+from jdl.optim.solvers.rate_descent import SearchState, line_search_descent, scale_by_linesearch
+from jdl.optim.solvers.solution import (
     CONVERGED,
     LINE_SEARCH_FAILED,
     MAX_ITERATIONS,
@@ -102,13 +104,15 @@ from jdl.optim.solution import (
     Result,
     status_message,
 )
-from jdl.optim.sophia import (
-    HutchinsonState,
-    SophiaState,
-    hutchinson_estimator_diag_hessian,
-    sophia,
+from jdl.optim.transforms.average import averaged_params, parameter_ema, polyak_average, swa
+from jdl.optim.transforms.clip import (
+    adaptive_grad_clip,
+    clip,
+    clip_by_block_rms,
+    clip_by_global_norm,
 )
-from jdl.optim.transform import (
+from jdl.optim.transforms.finite import apply_if_finite, zero_nans
+from jdl.optim.transforms.gradient import (
     add_decayed_weights,
     add_noise,
     centralize,
@@ -118,7 +122,8 @@ from jdl.optim.transform import (
     scale,
     set_to_zero,
 )
-from jdl.optim.wrapper import accumulate, lookahead, sam
+from jdl.optim.transforms.group import by_path, freeze, masked, partition
+from jdl.optim.transforms.wrapper import accumulate, lookahead, sam
 
 __all__ = [
     # What an optimizer is.

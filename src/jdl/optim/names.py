@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jdl._checks import check_choice
-from jdl.optim.adam import adam, adamw, nadam, nadamw
-from jdl.optim.adam_max import adamax, adamaxw, amsgrad
-from jdl.optim.adam_variants import adabelief, adan, radam, yogi
-from jdl.optim.adaptive import adadelta, adagrad, rmsprop
-from jdl.optim.ademamix import ademamix
-from jdl.optim.adopt import adopt
 from jdl.optim.base import Optimizer
-from jdl.optim.descent import momentum, nesterov, sgd
-from jdl.optim.distance import dog, dowg
-from jdl.optim.factored import adafactor
-from jdl.optim.langevin import noisy_sgd, sgld
-from jdl.optim.layerwise import lamb, lars
-from jdl.optim.muon import muon
-from jdl.optim.parameter_free import dadapt_adamw, prodigy
-from jdl.optim.polyak import asgd, polyak_sgd
-from jdl.optim.schedule_free import schedule_free_adamw, schedule_free_sgd
-from jdl.optim.shampoo import shampoo
-from jdl.optim.sign import lion, rprop, sign_sgd, signum
-from jdl.optim.soap import soap
-from jdl.optim.sophia import sophia
+from jdl.optim.elementwise.adam import adam, adamw, nadam, nadamw
+from jdl.optim.elementwise.adam_max import adamax, adamaxw, amsgrad
+from jdl.optim.elementwise.adam_variants import adabelief, adan, radam, yogi
+from jdl.optim.elementwise.adaptive import adadelta, adagrad, rmsprop
+from jdl.optim.elementwise.ademamix import ademamix
+from jdl.optim.elementwise.adopt import adopt
+from jdl.optim.elementwise.descent import momentum, nesterov, sgd
+from jdl.optim.elementwise.langevin import noisy_sgd, sgld
+from jdl.optim.elementwise.sign import lion, rprop, sign_sgd, signum
+from jdl.optim.elementwise.sophia import sophia
+from jdl.optim.free.distance import dog, dowg
+from jdl.optim.free.parameter_free import dadapt_adamw, prodigy
+from jdl.optim.free.polyak import asgd, polyak_sgd
+from jdl.optim.free.schedule_free import schedule_free_adamw, schedule_free_sgd
+from jdl.optim.matrix.factored import adafactor
+from jdl.optim.matrix.layerwise import lamb, lars
+from jdl.optim.matrix.muon import muon
+from jdl.optim.matrix.shampoo import shampoo
+from jdl.optim.matrix.soap import soap
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": sgd,

@@ -1,0 +1,1 @@
+"""Rules that need no schedule, or no learning rate."""

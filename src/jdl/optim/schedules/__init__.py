@@ -1,0 +1,1 @@
+"""Values that change with the step, or with what the validation says."""

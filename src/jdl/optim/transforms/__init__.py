@@ -1,0 +1,1 @@
+"""What is chained with a rule or wrapped around it: clipping, groups, averages of parameters."""
