@@ -33,6 +33,9 @@ class Trial(NamedTuple):
       predict: `predict(state, x, key=None)`, what a trained network says of inputs, one
         row an example: probabilities of a classifier, values of a regression. Ensembles
         average it. A key draws the masks of Monte-Carlo dropout.
+      objective: `objective(state, batch, key)`, what a step minimises, penalties
+        included, in training mode and differentiable in the state's parameters.
+        Diagnostics look at it; without one they look at the evaluated loss.
     """
 
     init: Callable[[Any], State]
@@ -41,6 +44,7 @@ class Trial(NamedTuple):
     bind: Callable[[Batch], Trial] | None = None
     check: Callable[[Any], None] | None = None
     predict: Callable[..., Any] | None = None
+    objective: Callable[[State, Batch, Any], Any] | None = None
 
 
 def bound(trial: Trial, batch: Batch) -> Trial:
