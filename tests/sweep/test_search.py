@@ -72,5 +72,110 @@ def test_which_search():
     assert make_search(None, finite, 5, 0).name == "random"
     with pytest.raises(ValueError, match="leave `trials` out"):
         make_search("grid", finite, 5, 0)
-    with pytest.raises(ValueError, match="`search` must be 'grid', 'random' or a Search"):
+    with pytest.raises(
+        ValueError, match="`search` must be 'grid', 'random', 'sobol' or a Search, got search='tpe'"
+    ):
         make_search("tpe", finite, 5, 0)
+
+
+CONDITIONAL = {
+    # The child comes before its parent, and a grandchild hangs on the child.
+    "mu": sweep.when("opt", ("momentum", "nesterov"), sweep.choice(0.5, 0.9)),
+    "warm": sweep.when("depth", 2, sweep.uniform(0.0, 1.0)),
+    "opt": sweep.choice("sgd", "momentum", "nesterov"),
+    "depth": sweep.when("opt", "nesterov", sweep.integer(1, 2, static=True)),
+    "lr": sweep.log_uniform(1e-3, 1.0),
+    "seed": sweep.seeds(2),
+}
+
+
+def what_exists(config):
+    """The names that CONDITIONAL asks for, by hand."""
+    names = {"opt", "lr", "seed"}
+    names |= {"mu"} if config["opt"] != "sgd" else set()
+    names |= {"depth"} if config["opt"] == "nesterov" else set()
+    names |= {"warm"} if config.get("depth") == 2 else set()
+    return [name for name in CONDITIONAL if name in names]
+
+
+@pytest.mark.parametrize("make", [sweep.random_search, sweep.sobol_search])
+def test_what_does_not_exist_has_no_entry(make):
+    configs = make(CONDITIONAL, 200).ask(200)
+    assert all(list(config) == what_exists(config) for config in configs)
+    assert len({tuple(config) for config in configs}) == 4
+    # A grid meets each combination once: those that do not exist are not repeated.
+    small = {n: d for n, d in CONDITIONAL.items() if n not in ("lr", "warm", "seed")}
+    found = [tuple(c.items()) for c in sweep.grid_search(small).ask(100)]
+    assert len(found) == len(set(found)) == 1 + 2 + 2 * 2
+
+
+def test_conditions_leave_the_draws_of_others():
+    plain = {n: d._replace(when=()) for n, d in CONDITIONAL.items()}
+    ours, theirs = (sweep.random_search(s, 50).ask(50) for s in (CONDITIONAL, plain))
+    assert [{n: c[n] for n in o} for o, c in zip(ours, theirs)] == ours
+
+
+def test_constraints_reject_and_count():
+    space = {"a": sweep.uniform(0.0, 1.0), "b": sweep.uniform(0.0, 1.0), "seed": sweep.seeds(2)}
+    seen = []
+
+    def ordered(config):
+        seen.append(set(config))
+        return config["a"] < config["b"]
+
+    search = sweep.random_search(space, 400, constraint=ordered)
+    configs = search.ask(400)
+    assert all(c["a"] < c["b"] for c in configs) and len(configs) == 400
+    assert seen and all(names == {"a", "b"} for names in seen)
+    # As many are rejected as accepted, to four standard deviations of a geometric count.
+    assert abs(search.facts()["rejected"] - 200) < 4 * np.sqrt(2 * 200)
+    # What is left keeps its seeds, and is what an unconstrained search would have drawn.
+    free = [c for c in sweep.random_search(space, 2000).ask(2000) if c["a"] < c["b"]]
+    assert configs == free[:400]
+
+
+def test_a_constraint_is_part_of_the_name():
+    space = {"a": sweep.uniform(0.0, 1.0)}
+    low, high, again = (
+        sweep.random_search(space, 1, constraint=c).name
+        for c in (lambda c: c["a"] < 0.5, lambda c: c["a"] > 0.5, lambda c: 2 * c["a"] < 1)
+    )
+    assert low != high and low == again and low.startswith("random under a constraint")
+    assert sweep.random_search(space, 1).facts() == {}
+
+
+def test_a_constraint_that_nothing_satisfies():
+    space = {"a": sweep.integer(1, 3)}
+    with pytest.raises(ValueError, match=r"10,000 draws in a row .* the last {'a': \d}"):
+        sweep.random_search(space, 1, constraint=lambda c: False).ask(1)
+    with pytest.raises(ValueError, match="No combination of the grid satisfies"):
+        sweep.grid_search(space, lambda c: False)
+
+
+@pytest.mark.parametrize("make", [sweep.random_search, sweep.sobol_search])
+@pytest.mark.parametrize("trials", [0, -3, True])
+def test_trials_are_counted(make, trials):
+    with pytest.raises(ValueError, match="`trials` must be an integer of at least 1, got trials="):
+        make({"a": sweep.uniform(0, 1)}, trials)
+
+
+def test_sobol_fills_the_space_more_evenly_than_chance():
+    space = {"x": sweep.uniform(0.0, 1.0), "n": sweep.integer(0, 3), "y": sweep.log_uniform(1, 10)}
+    configs = sweep.sobol_search(space, 256, seed=3).ask(256)
+    points = np.array([[c["x"], np.log10(c["y"])] for c in configs])
+    drawn = np.random.default_rng(3).random((256, 2))
+    even = stats.qmc.discrepancy(points)
+    assert even < 0.1 * stats.qmc.discrepancy(drawn)
+    # Each of 256 columns, and each of 16 x 16 boxes, holds exactly one of 256 points.
+    assert sorted((points[:, 0] * 256).astype(int)) == list(range(256))
+    assert [sum(c["n"] == n for c in configs) for n in range(4)] == [64] * 4
+    other = sweep.sobol_search(space, 256, seed=4).ask(256)
+    assert other[0] != configs[0]
+    search = sweep.sobol_search(space, 256, seed=3)
+    assert search.ask(7) + search.ask(200) + search.ask(100) == configs
+
+
+def test_sobol_repeats_its_points_with_every_seed():
+    configs = sweep.sobol_search(SPACE, 9).ask(9)
+    assert [c["seed"] for c in configs] == [0, 1, 2] * 3
+    assert len({c["lr"] for c in configs}) == 3

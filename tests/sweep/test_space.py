@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jdl import sweep
-from jdl.sweep.space import as_scalars, finite, parse_space, seed_axis, split_static
+from jdl.sweep.space import (
+    as_scalars,
+    combinations,
+    configuration,
+    finite,
+    parse_space,
+    seed_axis,
+    split_static,
+)
 
 quantiles = st.floats(0, 1, exclude_max=True)
 bounds = st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)).filter(lambda b: b[0] < b[1])
@@ -52,6 +60,8 @@ SPACE = {
     "b1": 0.8,
     "name": "cnn",
     "layers": 4,
+    "decay": sweep.when("optimizer", "adam", sweep.log_uniform(1e-6, 1e-2)),
+    "filters": sweep.when("kernel", ((3, 3),), sweep.choice(8, 16, static=True)),
     "seed": sweep.seeds(4),
 }
 
@@ -64,6 +74,7 @@ def test_json_round_trip():
         assert back[name].kind == dimension.kind
         assert back[name].static == dimension.static
         assert back[name].points == dimension.points
+        assert back[name].when == dimension.when
         assert [back[name].at(u) for u in (0, 0.3, 0.9)] == [dimension.at(u) for u in (0, 0.3, 0.9)]
 
 
@@ -74,6 +85,7 @@ def test_toml(tmp_path):
         'optimizer = {choice = ["sgd", "adam"]}\n'
         "width = {choice = {options = [32, 64], static = true}}\n"
         "b1 = 0.8\nseed = {seeds = 4}\n"
+        'mu = {uniform = [0.5, 0.9], when = {optimizer = "sgd", width = [32, 64]}}\n'
     )
     space = sweep.from_toml(str(path))
     assert space["lr"].at(0.5) == pytest.approx(0.01)
@@ -81,6 +93,7 @@ def test_toml(tmp_path):
     assert space["width"].static and space["width"].points == (32, 64)
     assert space["b1"].points == (0.8,) and not space["b1"].static
     assert seed_axis(space) == "seed"
+    assert space["mu"].when == (("optimizer", ("sgd",)), ("width", (32, 64)))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +104,8 @@ def test_toml(tmp_path):
         ("lr = {log_uniform = [1.0]}", r"`lr`: .*missing"),
         ("lr = {uniform = [0, 1], seeds = 3}", r"`lr` must be a value or one of"),
         ("lr = ", r"space\.toml: "),
+        ("lr = {uniform = [0, 1], when = 3}", r"`when` of `lr` must name .*, got 3"),
+        ("lr = {uniform = [0, 1], when = {a = 1}}", r"`a`, which is not in the space: lr"),
         ("", "space is empty"),
     ],
 )
@@ -104,10 +119,12 @@ def test_what_toml_gets_wrong(tmp_path, text, message):
 def test_static_and_traced():
     space = parse_space(SPACE)
     static = {name for name, d in space.items() if d.static}
-    assert static == {"depth", "width", "optimizer", "kernel", "name", "layers"}
+    assert static == {"depth", "width", "optimizer", "kernel", "name", "layers", "filters"}
     config = {name: d.at(0.0) for name, d in space.items()}
+    del config["decay"]  # as a configuration of sgd has none
     parts, numbers = split_static(space, config)
     assert dict(parts) | numbers == config and {name for name, _ in parts} == static
+    assert "decay" not in numbers
     scalars = as_scalars(numbers)
     assert scalars["lr"].dtype == np.float32 and scalars["warmup"].dtype == np.int32
     assert scalars["seed"].dtype == np.int32
@@ -137,8 +154,53 @@ def test_finite():
         (lambda: sweep.log_grid(1e-3, 1.0, 0), "at least 1, got 0"),
         (lambda: sweep.seeds(0), "at least 1, got 0"),
         (lambda: parse_space({"a": sweep.seeds(2), "b": sweep.seeds(3)}), "one axis of seeds"),
+        (lambda: sweep.when("a", (), 1.0), r"`values` of when\('a', ...\) must be at least one"),
+        (lambda: sweep.when("a", "x", sweep.seeds(2)), "An axis of seeds cannot depend on `a`"),
+        (
+            lambda: parse_space({"a": sweep.choice(0.1, 0.2), "b": sweep.when("a", 0.1, 1.0)}),
+            "`b` depends on `a`, so `a` must be static, .* got choice",
+        ),
+        (
+            lambda: parse_space({"a": sweep.choice("x", "y"), "b": sweep.when("a", "z", 1.0)}),
+            "`b` exists for `a` 'z', but `a` is one of 'x', 'y'",
+        ),
+        (
+            lambda: parse_space(
+                {
+                    "a": sweep.when("b", "x", sweep.choice("x", "y")),
+                    "b": sweep.when("a", "x", sweep.choice("x", "y")),
+                    "c": 1,
+                }
+            ),
+            "The conditions of a, b depend on each other in a circle",
+        ),
     ],
 )
 def test_errors(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+@given(st.data())
+def test_a_configuration_holds_what_its_conditions_say(data):
+    """Random forests of conditions, in any order, against a definition by recursion."""
+    count = data.draw(st.integers(2, 6))
+    parents = [data.draw(st.integers(-1, i - 1)) for i in range(count)]
+    shuffled = data.draw(st.permutations(range(count)))
+    space = {}
+    for i in shuffled:
+        dimension = sweep.choice("x", "y", "z")
+        if parents[i] >= 0:
+            dimension = sweep.when(str(parents[i]), ("x", "z")[: 1 + i % 2], dimension)
+        space[str(i)] = dimension
+    values = {str(i): data.draw(st.sampled_from("xyz")) for i in range(count)}
+
+    def there(i):
+        above = parents[i]
+        return above < 0 or (there(above) and values[str(above)] in ("x", "z")[: 1 + i % 2])
+
+    expected = {str(i): values[str(i)] for i in shuffled if there(i)}
+    config = configuration(parse_space(space), values.__getitem__)
+    assert config == expected and list(config) == list(expected)
+    every = [tuple(c.items()) for c in combinations(parse_space(space))]
+    assert tuple(expected.items()) in every and len(set(every)) == len(every)

@@ -15,7 +15,8 @@ from jdl.cli.options import Task
 from jdl.cli.sweep import Sweep
 from jdl.data.named import LOADERS
 from jdl.optim.names import OPTIMIZERS
-from jdl.sweep.space import Dimension, Space, parse_space
+from jdl.sweep.dimension import Dimension
+from jdl.sweep.space import Space, combinations, configuration, parse_space
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "relu": nn.relu,
@@ -190,7 +191,7 @@ def _static(name: str, dimension: Dimension) -> Dimension:
         points = tuple("x".join(map(str, p)) if isinstance(p, tuple) else str(p) for p in points)
         for point in points:
             _sizes(point)
-    return sweep.choice(*points, static=True)
+    return sweep.choice(*points, static=True)._replace(when=dimension.when)
 
 
 def check_names(space: Space) -> None:
@@ -214,7 +215,8 @@ def check_names(space: Space) -> None:
     for name in space:
         if name in (*_OWN, *_TRIAL) or name in models_take:
             continue
-        for optimizer in map(str, space["optimizer"].points or ()):
+        chosen_for = dict(space[name].when).get("optimizer", space["optimizer"].points or ())
+        for optimizer in map(str, chosen_for):
             takes = [*inspect.signature(OPTIMIZERS[optimizer]).parameters][1:]
             if name not in takes:
                 raise ValueError(
@@ -254,7 +256,8 @@ def check(
         if value is not None and value < 1:
             raise ValueError(f"`--{name}` must be at least 1, got {value}.")
     data.steps_per_epoch(len(dataset.train[0]), task.batch_size)
-    make_trial({name: d.points[0] if d.points else d.at(0.5) for name, d in space.items()})
+    middle = {name: d.points[0] if d.points else d.at(0.5) for name, d in space.items()}
+    make_trial(configuration(space, middle.__getitem__))
 
 
 def chance(dataset: data.Dataset) -> float | None:
@@ -276,7 +279,8 @@ def describe(task: Task, dataset: data.Dataset, space: Space, trials: int | None
         counts = " x ".join(
             f"{count} {plurals.get(name, f'values of {name}')}" for name, count in axes.items()
         )
-        how = f"{math.prod(axes.values()):,} trials: {counts or 'one configuration'}."
+        total = sum(1 for _ in combinations(space))
+        how = f"{total:,} trials: {counts or 'one configuration'}."
     else:
         drawn = [name for name in space if name in (*axes, *free) and name != "seed"]
         how = f"{trials:,} trials: random {', '.join(drawn)}; {points['seed']} seeds of each."

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from jdl.cli import folder, picture
 from jdl.plot import sweep_figure
-from jdl.plot.points import group_label, varying
+from jdl.plot.points import group_of, varying
 from jdl.plot.style import words
 from jdl.sweep import Results, Summary
 from jdl.sweep.results import format_value
@@ -78,7 +78,7 @@ def show_trials(results: Results, count: int, metric: str) -> None:
         justify: Any = "left" if name in ("status", *statics) else "right"
         table.add_column(heading, justify=justify, overflow="fold")
     for trial in ranked[:count]:
-        values = [trial.config[n] for n in configs]
+        values = [trial.config.get(n) for n in configs]
         values += [trial.metrics.get(m, math.nan) for m in (metric, test) if m]
         table.add_row(str(trial.trial), trial.status, *map(format_value, values))
     console().print(table)
@@ -102,7 +102,7 @@ def best_of_each(results: Results, metric: str) -> list[Summary]:
     statics = varying(results, static=True)
     best: dict[str, Summary] = {}
     for summary in results.configurations(metric):
-        best.setdefault(group_label({n: summary.config[n] for n in statics}), summary)
+        best.setdefault(group_of(summary.config, statics), summary)
     return list(best.values())
 
 
@@ -137,10 +137,10 @@ def _table(results: Results, best: list[Summary], metric: str) -> Table:
     ended = _status_by_group(results, statics)
     for row, summary in enumerate(best[:PROGRAMS]):
         config = summary.config
-        total, diverged = ended[group_label({n: config[n] for n in statics})]
+        total, diverged = ended[group_of(config, statics)]
         found = not math.isnan(summary.mean)
-        cells = [format_value(config[n]) for n in statics]
-        cells += [format_value(config[n]) if found else "-" for n in numbers]
+        cells = [format_value(config.get(n)) for n in statics]
+        cells += [format_value(config.get(n)) if found else "-" for n in numbers]
         cells.append(_spread(summary))
         if test:
             cells.append(_spread(test_of[tuple(summary.trials)]))
@@ -154,7 +154,7 @@ def _table(results: Results, best: list[Summary], metric: str) -> Table:
 def _status_by_group(results: Results, statics: list[str]) -> dict[str, tuple[int, int]]:
     counts: dict[str, tuple[int, int]] = {}
     for trial in results.trials:
-        label = group_label({n: trial.config[n] for n in statics})
+        label = group_of(trial.config, statics)
         total, diverged = counts.get(label, (0, 0))
         counts[label] = total + 1, diverged + (trial.status == "diverged")
     return counts
@@ -186,9 +186,11 @@ def _edges(results: Results, best: list[Summary]) -> list[str]:
         return []
     hints = []
     config = best[0].config
-    label = group_label({n: config[n] for n in varying(results, static=True)})
+    label = group_of(config, varying(results, static=True))
     for name in varying(results, static=False):
-        values = sorted({trial.config[name] for trial in results.trials})
+        values = sorted({t.config[name] for t in results.trials if name in t.config})
+        if name not in config:
+            continue
         for end, word in ((values[0], "lowest"), (values[-1], "highest")):
             if config[name] == end and len(values) > 2:
                 hints.append(

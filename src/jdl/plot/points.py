@@ -47,13 +47,15 @@ def points_by_group(results: Any, name: str, metric: str) -> dict[str, list[Poin
     statics = [n for n in varying(results, static=True) if n != name]
     space = from_json(results.specification["space"])
     orders = {n: {value: i for i, value in enumerate(space[n].points or ())} for n in statics}
-    present = {tuple(trial.config[n] for n in statics) for trial in results.trials}
-    ordered = sorted(present, key=lambda key: [orders[n][v] for n, v in zip(statics, key)])
-    groups: dict[str, list[Point]] = {group_label(dict(zip(statics, key))): [] for key in ordered}
+    present = {tuple((n, t.config[n]) for n in statics if n in t.config) for t in results.trials}
+    ordered = sorted(present, key=lambda key: [(statics.index(n), orders[n][v]) for n, v in key])
+    groups: dict[str, list[Point]] = {group_label(dict(key)): [] for key in ordered}
     trials = {trial.trial: trial for trial in results.trials}
     seen: set[tuple[str, Any]] = set()
     for rank, summary in enumerate(results.configurations(metric)):
-        label = group_label({n: summary.config[n] for n in statics})
+        if name not in summary.config:
+            continue  # a conditional one: here is nothing to draw it against
+        label = group_of(summary.config, statics)
         at = summary.config[name]
         first = (label, at) not in seen and not math.isnan(summary.mean)
         seen |= {(label, at)} if first else set()
@@ -74,6 +76,11 @@ def varying(results: Any, static: bool) -> list[str]:
     return [n for n in names if len(set(values_of(results, n))) > 1]
 
 
+def group_of(config: Mapping[str, Any], statics: Sequence[str]) -> str:
+    """The label of the group that `config` belongs to, `statics` being those that vary."""
+    return group_label({name: config[name] for name in statics if name in config})
+
+
 def group_label(statics: Mapping[str, Any]) -> str:
     """A group as a legend names it.
 
@@ -87,8 +94,8 @@ def group_label(statics: Mapping[str, Any]) -> str:
 
 
 def values_of(results: Any, name: str) -> list[Any]:
-    """The hyperparameter `name` of every trial."""
-    return [trial.config.get(name) for trial in results.trials]
+    """The hyperparameter `name` of every trial that has it."""
+    return [trial.config[name] for trial in results.trials if name in trial.config]
 
 
 def is_number(values: Iterable[Any]) -> bool:

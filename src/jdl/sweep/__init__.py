@@ -2,23 +2,21 @@
 
 from jdl.engine.loop import Stopping
 from jdl.engine.store import StoreError
-from jdl.sweep.results import Results, Summary, TrialResult, read
-from jdl.sweep.run import Interrupted, run
-from jdl.sweep.search import Search, grid_search, random_search
-from jdl.sweep.space import (
+from jdl.sweep.dimension import (
     Dimension,
     choice,
-    from_json,
-    from_toml,
     grid,
     integer,
     log_grid,
     log_uniform,
-    parse_space,
     seeds,
-    to_json,
     uniform,
+    when,
 )
+from jdl.sweep.results import Results, Summary, TrialResult, read
+from jdl.sweep.run import Interrupted, run
+from jdl.sweep.search import Search, grid_search, random_search, sobol_search
+from jdl.sweep.space import from_json, from_toml, parse_space, to_json
 from jdl.sweep.stopping import asha
 
 __all__ = [
@@ -39,6 +37,7 @@ __all__ = [
     "grid",
     "log_grid",
     "seeds",
+    "when",
     "parse_space",
     "to_json",
     "from_json",
@@ -47,6 +46,7 @@ __all__ = [
     "Search",
     "grid_search",
     "random_search",
+    "sobol_search",
     # early stopping
     "Stopping",
     "asha",

@@ -76,6 +76,7 @@ class Results:
         self.folder = None if folder is None else os.fspath(folder)
         self._curves = dict(curves)
         self._notes = dict(notes)
+        self.make_trial: Callable[[dict[str, Any]], Any] | None = None  # known after `sweep.run`
 
     @staticmethod
     def read(db: store.Store, state_like: Callable[[int], PyTree] | None = None) -> Results:
@@ -140,6 +141,16 @@ class Results:
                 f"No trial is done: {self.count('diverged')} of {len(self.trials)} diverged."
             )
         return max(done, key=self._score)
+
+    def ensemble(self, k: int) -> Any:
+        """The `k` best trials as one `train.Ensemble`, whose predictions are averaged.
+
+        Raises:
+          ValueError: the states of fewer than `k` done trials were kept.
+        """
+        from jdl.train.ensemble import of_results
+
+        return of_results(self, k)
 
     def count(self, status: str) -> int:
         """How many trials have `status`."""
@@ -216,7 +227,8 @@ class Results:
 
     def columns(self) -> dict[str, list[Any]]:
         """One entry per trial of every column: trial, status, steps, hyperparameters, metrics."""
-        configs = list(self.trials[0].config) if self.trials else []
+        there = {name for trial in self.trials for name in trial.config}
+        configs = [name for name in self.specification["space"] if name in there]
         metrics = list(dict.fromkeys(name for t in self.trials for name in t.metrics))
         return {
             "trial": [t.trial for t in self.trials],
@@ -284,11 +296,13 @@ class Results:
 
 
 def format_value(value: Any) -> str:
-    """A cell of a table: numbers to four significant digits.
+    """A cell of a table: numbers to four significant digits, a dash for what is not there.
 
-    >>> format_value(0.123456), format_value(3), format_value("adam")
-    ('0.1235', '3', 'adam')
+    >>> format_value(0.123456), format_value(3), format_value("adam"), format_value(None)
+    ('0.1235', '3', 'adam', '-')
     """
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

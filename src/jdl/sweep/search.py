@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.sweep.space import Space, finite, seed_axis
+from jdl.sweep.dimension import REPEATS
+from jdl.sweep.space import Space, combinations, configuration, finite, parse_space
 
 Config = dict[str, Any]
+Constraint = Callable[[Config], bool]
+MOST_REJECTED = 10_000  # draws in a row
 
 
 class Search(NamedTuple):
@@ -30,66 +33,225 @@ class Search(NamedTuple):
         asked for no more than there are free lanes, first for one, and a sweep
         keeps to an order that depends on no clock. It must be a function of
         the calls: a resumed sweep makes the same ones again.
+      facts: what is worth knowing of it afterwards, as how many draws a
+        constraint rejected.
     """
 
     ask: Callable[[int], list[Config]]
     tell: Callable[[Sequence[Config], Sequence[float]], None]
     name: str
     adaptive: bool = False
+    facts: Callable[[], dict[str, Any]] = dict
 
 
 def _ignore(configs: Sequence[Config], scores: Sequence[float]) -> None:
     """Tells a search that does not learn."""
 
 
-def _from_iterator(configs: Iterator[Config], name: str) -> Search:
-    return Search(lambda n: list(itertools.islice(configs, n)), _ignore, name)
+def _from_iterator(
+    configs: Iterator[Config], name: str, facts: Callable[[], dict[str, Any]]
+) -> Search:
+    return Search(lambda n: list(itertools.islice(configs, n)), _ignore, name, facts=facts)
 
 
-def grid_search(space: Space) -> Search:
+def grid_search(space: Mapping[str, Any], constraint: Constraint | None = None) -> Search:
     """Every combination of a finite space, the last dimension varying fastest.
 
+    Args:
+      space: what each hyperparameter may be, each with finitely many values.
+      constraint: says of a configuration, without its seed, whether to try it.
+
     Raises:
-      ValueError: a dimension has infinitely many values.
+      ValueError: a dimension has infinitely many values, or no combination
+        satisfies the constraint.
+
+    >>> from jdl import sweep
+    >>> space = {"low": sweep.integer(1, 3), "high": sweep.integer(1, 3)}
+    >>> search = sweep.grid_search(space, lambda config: config["low"] < config["high"])
+    >>> [tuple(config.values()) for config in search.ask(10)], search.facts()
+    ([(1, 2), (1, 3), (2, 3)], {'rejected': 6})
     """
-    for name, dimension in space.items():
+    parsed = parse_space(space)
+    for name, dimension in parsed.items():
         if dimension.points is None:
             raise ValueError(
                 f"A grid needs finitely many values of `{name}`, got {dimension.kind}"
                 f"({dimension.arguments}). Use log_grid, grid or choice, or search='random'."
             )
-    product = itertools.product(*(d.points or () for d in space.values()))
-    return _from_iterator((dict(zip(space, values)) for values in product), "grid")
+    filtered = _Filter(parsed, constraint)
+    if constraint is not None and not any(map(_Filter(parsed, constraint), combinations(parsed))):
+        raise ValueError("No combination of the grid satisfies the constraint.")
+    configs = filter(filtered, combinations(parsed))
+    return _from_iterator(configs, "grid" + filtered.name, filtered.facts)
 
 
-def random_search(space: Space, trials: int, seed: int = 0) -> Search:
+def random_search(
+    space: Mapping[str, Any], trials: int, seed: int = 0, constraint: Constraint | None = None
+) -> Search:
     """`trials` independent draws, each configuration with every seed of the space in turn.
 
     Every hyperparameter has a stream of its own, so that adding trials, or
     another hyperparameter, leaves the earlier draws as they were.
+
+    Args:
+      space: what each hyperparameter may be.
+      trials: how many to draw, seeds counted.
+      seed: of the draws.
+      constraint: says of a configuration, without its seed, whether to try it;
+        one that it rejects is counted and drawn again.
+
+    Raises:
+      ValueError: `trials` is below 1, or, when asked, 10,000 draws in a row are
+        rejected.
     """
-    axis = seed_axis(space)
-    repeats = space[axis].points if axis else None
+    parsed = parse_space(space)
+    streams = {
+        name: np.random.default_rng([seed, zlib.crc32(name.encode())])
+        for name in free_names(parsed)
+    }
+
+    def draws() -> Iterator[dict[str, float]]:
+        while True:
+            yield {name: stream.random() for name, stream in streams.items()}
+
+    return _drawn("random", parsed, trials, draws(), constraint)
+
+
+def sobol_search(
+    space: Mapping[str, Any], trials: int, seed: int = 0, constraint: Constraint | None = None
+) -> Search:
+    """`trials` points of a scrambled Sobol sequence: they fill the space more evenly than chance.
+
+    Any stretch of a one-dimensional projection holds nearly its share of the
+    points, and so does any box of few dimensions; a power of two of
+    configurations is the most even. Conditional hyperparameters have a
+    coordinate each, which is not used where they do not exist.
+
+    Args:
+      space: what each hyperparameter may be.
+      trials: how many to draw, seeds counted.
+      seed: of the scrambling.
+      constraint: as in `random_search`.
+
+    Raises:
+      ValueError: as in `random_search`.
+
+    Source: Owen (1998), Scrambling Sobol' and Niederreiter-Xing points; the
+    sequence is SciPy's.
+
+    >>> from jdl import sweep
+    >>> configs = sweep.sobol_search({"rate": sweep.uniform(0.0, 8.0)}, 8).ask(8)
+    >>> sorted(int(config["rate"]) for config in configs)
+    [0, 1, 2, 3, 4, 5, 6, 7]
+    """
+    parsed = parse_space(space)
+    # What can only be one value needs no coordinate.
+    names = [name for name in free_names(parsed) if parsed[name].points is None]
+    names += [name for name in free_names(parsed) if len(parsed[name].points or ()) > 1]
+
+    def draws() -> Iterator[dict[str, float]]:
+        from scipy.stats import qmc
+
+        sequence = qmc.Sobol(max(1, len(names)), scramble=True, rng=np.random.default_rng(seed))
+        still = dict.fromkeys(parsed, 0.0)
+        while True:
+            for point in sequence.random(64):
+                yield still | dict(zip(names, np.minimum(point, 1 - 2.0**-53).tolist()))
+
+    return _drawn("sobol", parsed, trials, draws(), constraint)
+
+
+def free_names(space: Space) -> list[str]:
+    """The hyperparameters that a search chooses: all but the axes that repeat a configuration."""
+    return [name for name, dimension in space.items() if dimension.kind not in REPEATS]
+
+
+def repeats(space: Space) -> list[Config]:
+    """What a configuration is repeated with: every seed, say; one empty entry if nothing repeats.
+
+    >>> from jdl import sweep
+    >>> repeats(parse_space({"lr": 0.1, "seed": sweep.seeds(2)}))
+    [{'seed': 0}, {'seed': 1}]
+    """
+    axes = {name: d.points or () for name, d in space.items() if d.kind in REPEATS}
+    return [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
+
+
+def _drawn(
+    kind: str,
+    space: Space,
+    trials: int,
+    draws: Iterator[dict[str, float]],
+    constraint: Constraint | None,
+) -> Search:
+    """The search that turns quantiles by name into configurations, each with its repeats."""
+    _check_trials(trials)
+    filtered = _Filter(space, constraint)
+    own = {name: space[name] for name in free_names(space)}
 
     def configs() -> Iterator[Config]:
-        streams = {
-            name: np.random.default_rng([seed, zlib.crc32(name.encode())])
-            for name in space
-            if name != axis
-        }
-        while True:
-            drawn = {name: space[name].at(stream.random()) for name, stream in streams.items()}
-            for repeat in repeats or (None,):
-                yield {name: repeat if name == axis else drawn[name] for name in space}
+        rejected = 0
+        for quantiles in draws:
+            values = {name: own[name].at(quantiles[name]) for name in own}
+            config = configuration(own, values.__getitem__)
+            if not filtered(config):
+                rejected += 1
+                if rejected == MOST_REJECTED:
+                    raise ValueError(
+                        f"{MOST_REJECTED:,} draws in a row do not satisfy the constraint, the last "
+                        f"{config}. Narrow the space to where it can hold."
+                    )
+                continue
+            rejected = 0
+            for repeat in repeats(space):
+                both = config | repeat
+                yield {name: both[name] for name in space if name in both}
 
-    return _from_iterator(itertools.islice(configs(), trials), "random")
+    every = itertools.islice(configs(), trials)
+    return _from_iterator(every, kind + filtered.name, filtered.facts)
+
+
+class _Filter:
+    """A constraint that counts what it rejects."""
+
+    def __init__(self, space: Space, constraint: Constraint | None):
+        self._constraint = constraint
+        self._repeats = [name for name, d in space.items() if d.kind in REPEATS]
+        self._rejected = 0
+        self.name = ""
+        if constraint is not None:
+            # A resumed run must have the same constraint, and a function has no name that says
+            # what it does: its verdicts on some draws do.
+            random = np.random.default_rng(0)
+            panel = (
+                configuration(space, lambda name: space[name].at(random.random()))
+                for _ in range(256)
+            )
+            verdicts = bytes(bool(constraint(self._without_repeats(c))) for c in panel)
+            self.name = f" under a constraint ({zlib.crc32(verdicts):08x})"
+
+    def _without_repeats(self, config: Config) -> Config:
+        return {name: value for name, value in config.items() if name not in self._repeats}
+
+    def __call__(self, config: Config) -> bool:
+        accepted = self._constraint is None or bool(self._constraint(self._without_repeats(config)))
+        self._rejected += not accepted
+        return accepted
+
+    def facts(self) -> dict[str, Any]:
+        return {"rejected": self._rejected} if self._constraint is not None else {}
+
+
+def _check_trials(trials: Any) -> None:
+    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
+        raise ValueError(f"`trials` must be an integer of at least 1, got trials={trials!r}.")
 
 
 def make_search(kind: str | None, space: Space, trials: int | None, seed: int) -> Search:
     """The search that a sweep's arguments ask for.
 
     Args:
-      kind: "grid", "random", or None: a grid if the space is finite and
+      kind: "grid", "random", "sobol", or None: a grid if the space is finite and
         `trials` is not given, else random.
       space: the parsed space.
       trials: how many to run; None for all of a grid.
@@ -98,8 +260,8 @@ def make_search(kind: str | None, space: Space, trials: int | None, seed: int) -
     Raises:
       ValueError: the arguments contradict each other, or `trials` is below 1.
     """
-    if trials is not None and (not isinstance(trials, int) or trials < 1):
-        raise ValueError(f"`trials` must be an integer of at least 1, got trials={trials!r}.")
+    if trials is not None:
+        _check_trials(trials)
     if kind is None:
         kind = "grid" if trials is None and finite(space) else "random"
     if kind == "grid":
@@ -109,8 +271,10 @@ def make_search(kind: str | None, space: Space, trials: int | None, seed: int) -
                 f"got trials={trials}."
             )
         return grid_search(space)
-    if kind == "random":
+    if kind in ("random", "sobol"):
         if trials is None:
-            raise ValueError("A random search needs `trials`, the number of trials to run.")
-        return random_search(space, trials, seed)
-    raise ValueError(f"`search` must be 'grid', 'random' or a Search, got search={kind!r}.")
+            raise ValueError(f"A {kind} search needs `trials`, the number of trials to run.")
+        return (random_search if kind == "random" else sobol_search)(space, trials, seed)
+    raise ValueError(
+        f"`search` must be 'grid', 'random', 'sobol' or a Search, got search={kind!r}."
+    )

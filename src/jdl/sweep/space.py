@@ -1,167 +1,16 @@
-"""Search spaces: what each hyperparameter may be, what is static, how a space is written."""
+"""Search spaces: dimensions by name, their conditions, what is static, how a space is written."""
 
 from __future__ import annotations
 
-import math
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from jdl._checks import check_number
-
-
-class Dimension(NamedTuple):
-    """What one hyperparameter may be.
-
-    Attributes:
-      kind: the name of the function here that made it.
-      arguments: that function's arguments, as JSON holds them.
-      static: whether it changes the program: each of its values is compiled apart.
-      points: all its values, in order; None where there are infinitely many.
-      at: the value at quantile `u` in [0, 1); uniform `u` draw it at random.
-    """
-
-    kind: str
-    arguments: Any
-    static: bool
-    points: tuple[Any, ...] | None
-    at: Callable[[float], Any]
-
+from jdl.sweep.dimension import KINDS, Dimension, as_dimension, when
 
 Space = dict[str, Dimension]
-
-
-def uniform(low: float, high: float) -> Dimension:
-    """A real number from `low` to `high`, every one as likely.
-
-    >>> uniform(0.0, 0.5).at(0.5)
-    0.25
-    """
-    _check_bounds("uniform", low, high)
-    return Dimension("uniform", [low, high], False, None, lambda u: low + u * (high - low))
-
-
-def log_uniform(low: float, high: float) -> Dimension:
-    """A positive real number from `low` to `high`, its logarithm uniform.
-
-    >>> round(log_uniform(1e-4, 1.0).at(0.5), 6)
-    0.01
-    """
-    _check_bounds("log_uniform", low, high, "(0, inf)")
-    ratio = math.log(high / low)
-    return Dimension(
-        "log_uniform", [low, high], False, None, lambda u: min(high, low * math.exp(u * ratio))
-    )
-
-
-def integer(low: int, high: int, *, static: bool = False) -> Dimension:
-    """An integer from `low` to `high`, both included.
-
-    Args:
-      low: the smallest.
-      high: the largest.
-      static: set it for what changes a shape, as a width or a depth does.
-
-    >>> integer(1, 6).at(0.99)
-    6
-    """
-    for name, end in (("low", low), ("high", high)):
-        if int(end) != end:
-            raise ValueError(f"`{name}` of integer must be a whole number, got {name}={end}.")
-    _check_bounds("integer", low, high)
-    points = tuple(range(int(low), int(high) + 1)) if high - low < 10_000 else None
-    span = int(high) - int(low) + 1
-    arguments = {"low": low, "high": high, "static": True} if static else [low, high]
-    return Dimension("integer", arguments, static, points, lambda u: int(low) + int(u * span))
-
-
-def choice(*options: Any, static: bool | None = None) -> Dimension:
-    """One of `options`, each as likely.
-
-    Strings, booleans, None and tuples are static (each is a program of its
-    own); numbers are traced unless `static=True`, which widths and depths need.
-
-    >>> choice("sgd", "adam").static, choice(0.1, 0.2).static
-    (True, False)
-    """
-    if not options:
-        raise ValueError("`choice` needs at least one option, got none.")
-    plain = tuple(tuple(o) if isinstance(o, list) else o for o in options)
-    numeric = all(isinstance(o, int | float) and not isinstance(o, bool) for o in plain)
-    if static is False and not numeric:
-        raise ValueError(f"Only numbers can be traced, got choice{plain} with static=False.")
-    fixed = not numeric if static is None else static
-    if numeric and not fixed and any(isinstance(o, float) for o in plain):
-        plain = tuple(float(o) for o in options)
-    explicit = numeric and fixed
-    written = [list(o) if isinstance(o, tuple) else o for o in plain]
-    arguments: Any = {"options": written, "static": True} if explicit else written
-    return Dimension("choice", arguments, fixed, plain, lambda u: plain[int(u * len(plain))])
-
-
-def log_grid(low: float, high: float, count: int) -> Dimension:
-    """`count` numbers from `low` to `high`, evenly spaced in their logarithm.
-
-    >>> [round(x, 6) for x in log_grid(1e-3, 1e-1, 3).points]
-    [0.001, 0.01, 0.1]
-    """
-    _check_bounds("log_grid", low, high, "(0, inf)")
-    _check_count("log_grid", count)
-    points = tuple(float(f"{x:.6g}") for x in np.geomspace(low, high, count))
-    return Dimension(
-        "log_grid", [low, high, count], False, points, lambda u: points[int(u * count)]
-    )
-
-
-def grid(low: float, high: float, count: int) -> Dimension:
-    """`count` numbers from `low` to `high`, evenly spaced.
-
-    >>> grid(0.0, 1.0, 3).points
-    (0.0, 0.5, 1.0)
-    """
-    _check_bounds("grid", low, high)
-    _check_count("grid", count)
-    points = tuple(float(f"{x:.12g}") for x in np.linspace(low, high, count))
-    return Dimension("grid", [low, high, count], False, points, lambda u: points[int(u * count)])
-
-
-def seeds(count: int) -> Dimension:
-    """The seeds 0 to `count - 1`: each configuration is trained once with every one.
-
-    Where a space has seeds, the seed alone names a trial's random stream, so
-    all configurations are compared on the same initial weights, batches and
-    masks.
-    """
-    _check_count("seeds", count)
-    return Dimension("seeds", count, False, tuple(range(count)), lambda u: int(u * count))
-
-
-_KINDS: dict[str, Callable[..., Dimension]] = {
-    "uniform": uniform,
-    "log_uniform": log_uniform,
-    "integer": integer,
-    "choice": choice,
-    "log_grid": log_grid,
-    "grid": grid,
-    "seeds": seeds,
-}
-
-
-def _check_bounds(kind: str, low: Any, high: Any, interval: str = "(-inf, inf)") -> None:
-    check_number(f"low` of `{kind}", low, interval)
-    check_number(f"high` of `{kind}", high, interval)
-    if not low < high:
-        raise ValueError(
-            f"`{kind}` needs low < high, got low={low}, high={high}."
-            + (" The bounds are reversed." if low > high else " Write the number itself instead.")
-        )
-
-
-def _check_count(kind: str, count: Any) -> None:
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"`count` of `{kind}` must be an integer of at least 1, got {count!r}.")
 
 
 def parse_space(space: Mapping[str, Any]) -> Space:
@@ -171,7 +20,8 @@ def parse_space(space: Mapping[str, Any]) -> Space:
       ValueError: the space is empty, a name is no string, or there is more than
         one axis of seeds.
 
-    >>> parse_space({"lr": log_uniform(1e-4, 1.0), "width": 64})["width"].points
+    >>> from jdl import sweep
+    >>> parse_space({"lr": sweep.log_uniform(1e-4, 1.0), "width": 64})["width"].points
     (64,)
     """
     if not space:
@@ -183,13 +33,88 @@ def parse_space(space: Mapping[str, Any]) -> Space:
     for name, dimension in space.items():
         if not isinstance(name, str):
             raise ValueError(f"A hyperparameter's name must be a string, got {name!r}.")
-        if not isinstance(dimension, Dimension):
-            # A lone plain value, a width or a name, is part of the program.
-            dimension = choice(dimension, static=True if not isinstance(dimension, float) else None)
-        parsed[name] = dimension
+        parsed[name] = as_dimension(dimension)
     if len(axes := [name for name, d in parsed.items() if d.kind == "seeds"]) > 1:
         raise ValueError(f"A space has at most one axis of seeds, got {', '.join(axes)}.")
+    order(parsed)
     return parsed
+
+
+def order(space: Space) -> list[str]:
+    """The names of a space, each after those that its conditions ask for.
+
+    Raises:
+      ValueError: a condition asks for what is not in the space, is not static
+        or never has the value, or conditions ask for each other.
+    """
+    for name, dimension in space.items():
+        for other, values in dimension.when:
+            if other not in space:
+                raise ValueError(
+                    f"`{name}` exists only for some `{other}`, which is not in the space: "
+                    f"{', '.join(space)}."
+                )
+            points = space[other].points or ()
+            if not space[other].static:
+                raise ValueError(
+                    f"`{name}` depends on `{other}`, so `{other}` must be static, as a choice of "
+                    f"strings is, or choice(..., static=True); got {space[other].kind}."
+                )
+            if missing := [v for v in values if v not in points]:
+                raise ValueError(
+                    f"`{name}` exists for `{other}` {missing[0]!r}, but `{other}` is one of "
+                    f"{', '.join(map(repr, points))}."
+                )
+    placed: list[str] = []
+    while len(placed) < len(space):
+        ready = [
+            name
+            for name, d in space.items()
+            if name not in placed and all(other in placed for other, _ in d.when)
+        ]
+        if not ready:
+            left = ", ".join(name for name in space if name not in placed)
+            raise ValueError(f"The conditions of {left} depend on each other in a circle.")
+        placed += ready
+    return placed
+
+
+def exists(dimension: Dimension, config: Mapping[str, Any]) -> bool:
+    """Whether a hyperparameter exists in `config`, which holds those that it depends on."""
+    return all(other in config and config[other] in values for other, values in dimension.when)
+
+
+def configuration(space: Space, value: Callable[[str], Any]) -> dict[str, Any]:
+    """The configuration in which every hyperparameter that exists is `value(name)`.
+
+    >>> from jdl.sweep import choice, uniform, when
+    >>> space = parse_space({"a": choice("x", "y"), "b": when("a", "y", uniform(0, 1))})
+    >>> configuration(space, lambda name: space[name].at(0.25))
+    {'a': 'x'}
+    """
+    config: dict[str, Any] = {}
+    for name in order(space):
+        if exists(space[name], config):
+            config[name] = value(name)
+    return {name: config[name] for name in space if name in config}
+
+
+def combinations(space: Space) -> Iterator[dict[str, Any]]:
+    """Every configuration of a finite space, the last dimension varying fastest."""
+    names = order(space)
+
+    def extend(config: dict[str, Any], left: list[str]) -> Iterator[dict[str, Any]]:
+        if not left:
+            yield {name: config[name] for name in space if name in config}
+            return
+        name, *rest = left
+        if not exists(space[name], config):
+            yield from extend(config, rest)
+            return
+        for point in space[name].points or ():
+            yield from extend({**config, name: point}, rest)
+
+    return extend({}, names)
 
 
 def seed_axis(space: Space) -> str | None:
@@ -200,10 +125,19 @@ def seed_axis(space: Space) -> str | None:
 def to_json(space: Mapping[str, Any]) -> dict[str, Any]:
     """The space as plain data: `{"lr": {"log_uniform": [0.0001, 1.0]}}`.
 
-    >>> to_json({"lr": log_uniform(1e-4, 1.0), "seed": seeds(4)})
+    >>> from jdl import sweep
+    >>> to_json({"lr": sweep.log_uniform(1e-4, 1.0), "seed": sweep.seeds(4)})
     {'lr': {'log_uniform': [0.0001, 1.0]}, 'seed': {'seeds': 4}}
     """
-    return {name: {d.kind: d.arguments} for name, d in parse_space(space).items()}
+    written: dict[str, Any] = {}
+    for name, d in parse_space(space).items():
+        written[name] = {d.kind: d.arguments}
+        if d.when:
+            written[name]["when"] = {
+                other: [list(v) if isinstance(v, tuple) else v for v in values]
+                for other, values in d.when
+            }
+    return written
 
 
 def from_json(data: Mapping[str, Any]) -> Space:
@@ -220,21 +154,32 @@ def from_json(data: Mapping[str, Any]) -> Space:
         if not isinstance(entry, Mapping):
             space[name] = entry
             continue
-        kind, arguments = next(iter(entry.items()), (None, None))
-        if len(entry) != 1 or kind not in _KINDS:
+        conditions = entry.get("when", {})
+        plain = {key: value for key, value in entry.items() if key != "when"}
+        kind, arguments = next(iter(plain.items()), (None, None))
+        if len(plain) != 1 or kind not in KINDS:
             raise ValueError(
-                f"`{name}` must be a value or one of {', '.join(_KINDS)} with its arguments, as in "
+                f"`{name}` must be a value or one of {', '.join(KINDS)} with its arguments, as in "
                 f'{{"log_uniform": [1e-4, 1.0]}}, got {dict(entry)}.'
+            )
+        if not isinstance(conditions, Mapping):
+            raise ValueError(
+                f"`when` of `{name}` must name hyperparameters and their values, as in "
+                f'{{"optimizer": ["momentum"]}}, got {conditions!r}.'
             )
         try:
             if isinstance(arguments, Mapping):
                 options = arguments.get("options", ())
                 rest = {k: v for k, v in arguments.items() if k != "options"}
-                space[name] = _KINDS[kind](*options, **rest)
+                space[name] = KINDS[kind](*options, **rest)
             else:
-                space[name] = _KINDS[kind](
+                space[name] = KINDS[kind](
                     *(arguments if isinstance(arguments, list) else [arguments])
                 )
+            for other, values in conditions.items():
+                listed = values if isinstance(values, list) else [values]
+                options = tuple(tuple(v) if isinstance(v, list) else v for v in listed)
+                space[name] = when(other, options, space[name])
         except (TypeError, ValueError) as error:
             raise ValueError(f"`{name}`: {error}") from error
     return parse_space(space)
@@ -246,6 +191,7 @@ def from_toml(path: str) -> Space:
         lr = {log_uniform = [1e-4, 1.0]}
         optimizer = {choice = ["sgd", "adam"]}
         seed = {seeds = 4}
+        mu = {uniform = [0.5, 0.99], when = {optimizer = ["momentum"]}}
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -262,8 +208,9 @@ def split_static(
     space: Space, config: Mapping[str, Any]
 ) -> tuple[tuple[tuple[str, Any], ...], dict[str, Any]]:
     """The static part of a configuration, hashable, and its numbers."""
-    static = tuple((name, config[name]) for name, d in space.items() if d.static)
-    return static, {name: config[name] for name, d in space.items() if not d.static}
+    there = [(name, d) for name, d in space.items() if name in config]
+    static = tuple((name, config[name]) for name, d in there if d.static)
+    return static, {name: config[name] for name, d in there if not d.static}
 
 
 def as_scalars(numbers: Mapping[str, Any]) -> dict[str, Any]:
