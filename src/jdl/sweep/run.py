@@ -179,6 +179,7 @@ def run(
             (db.folder / CHECKPOINT).unlink(missing_ok=True)
         state_of = {q.trial: p.shapes.lane.state for p in programs for q in p.queue}
         results = Results.read(db, state_of.__getitem__)
+        results.make_trial = make_trial
     finally:
         shown.close()
         db.close()

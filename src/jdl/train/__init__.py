@@ -2,7 +2,17 @@
 
 from jdl.engine.checkpoint import CheckpointError, load, save
 from jdl.engine.trial import Trial
+from jdl.train.average import Average, AveragedState, averaged
+from jdl.train.calibration import (
+    Reliability,
+    calibration_error,
+    fit_temperature,
+    reliability,
+    with_temperature,
+)
+from jdl.train.ensemble import Ensemble, stacked
 from jdl.train.fit import Fit, Interrupted, fit
+from jdl.train.selection import greedy_weights, likelihood
 from jdl.train.supervised import TrainState, classifier, regressor, supervised
 
 __all__ = [
@@ -16,6 +26,20 @@ __all__ = [
     "regressor",
     "supervised",
     "TrainState",
+    # averages and ensembles
+    "averaged",
+    "Average",
+    "AveragedState",
+    "Ensemble",
+    "stacked",
+    "greedy_weights",
+    "likelihood",
+    # calibration
+    "Reliability",
+    "reliability",
+    "calibration_error",
+    "fit_temperature",
+    "with_temperature",
     # checkpoints
     "save",
     "load",

@@ -9,15 +9,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jdl import losses
+from jdl import losses, nn
 from jdl import metrics as metric_functions
 from jdl._checks import check_number
+from jdl.data.augment import Augment
 from jdl.data.dataset import Dataset, check
 from jdl.engine.trial import Batch, Metrics, Trial
 from jdl.nn import Layer
 from jdl.optim import Optimizer, apply_updates
 
 PerExample = Callable[[Any, Any], Float[Array, " batch"]]
+
+# Layers fold their positions into a step's key: the far end of uint32 is nobody's position.
+_AUGMENT_STREAM = 2**32 - 1
 
 
 class TrainState(NamedTuple):
@@ -35,6 +39,8 @@ def supervised(
     *,
     metrics: Mapping[str, PerExample] | None = None,
     l2: Any = None,
+    augment: Augment | None = None,
+    output: Callable[[Any], Any] = nn.identity,
     example: Any = None,
 ) -> Trial:
     """A trial that minimises the mean of `loss` over batches `(x, y)`.
@@ -50,6 +56,9 @@ def supervised(
       loss: `loss(outputs, y)`, one value per example.
       metrics: further values to report, by name, of the same form.
       l2: strength of the penalty, in [0, inf); None leaves it out of the program.
+      augment: changes the batches of training, as those of `data.augment` do;
+        it keeps the shape of `x`. None leaves it out of the program.
+      output: makes of the model's outputs what `predict` gives.
       example: a batch of inputs or its `jax.ShapeDtypeStruct`. A sweep and
         `train.fit` know their data and need none.
 
@@ -73,6 +82,8 @@ def supervised(
         return TrainState(params, model_state, optimizer.init(params))
 
     def step(state: TrainState, batch: Batch, key: Any) -> tuple[TrainState, Metrics]:
+        if augment is not None:
+            batch = augment(jax.random.fold_in(key, jnp.uint32(_AUGMENT_STREAM)), batch)
         x, y = batch
 
         def objective(params: PyTree) -> tuple[Any, tuple[Metrics, PyTree]]:
@@ -100,10 +111,22 @@ def supervised(
         outputs, _ = model.apply(state.params, state.model_state, x)
         return means(outputs, y)
 
-    def bind(batch: Batch) -> Trial:
-        return supervised(model, optimizer, loss, metrics=metrics, l2=l2, example=batch[0])
+    def predict(state: TrainState, x: Any, key: Any = None) -> Any:
+        return output(model.apply(state.params, state.model_state, x, key=key)[0])
 
-    return Trial(init, step, evaluate, None if example is not None else bind)
+    def bind(batch: Batch) -> Trial:
+        return supervised(
+            model,
+            optimizer,
+            loss,
+            metrics=metrics,
+            l2=l2,
+            augment=augment,
+            output=output,
+            example=batch[0],
+        )
+
+    return Trial(init, step, evaluate, None if example is not None else bind, predict=predict)
 
 
 def _sum_of_squares(params: PyTree) -> Array:
@@ -117,11 +140,14 @@ def classifier(
     *,
     l2: Any = None,
     label_smoothing: Any = None,
+    augment: Augment | None = None,
     example: Any = None,
 ) -> Trial:
     """A trial that trains `model` to give the logits of integer classes.
 
-    Softmax cross-entropy, with the share of right answers as "accuracy".
+    Softmax cross-entropy, with the share of right answers as "accuracy" (where
+    an augmentation mixes labels: of those with the largest share). `predict`
+    gives probabilities.
 
     Args:
       model: gives logits of shape (batch, classes).
@@ -129,6 +155,7 @@ def classifier(
       l2: as in `supervised`.
       label_smoothing: in [0, 1]; the share of probability spread over all
         classes. None leaves it out of the program.
+      augment: as in `supervised`.
       example: as in `supervised`.
 
     Raises:
@@ -142,12 +169,29 @@ def classifier(
     def loss(logits: Any, labels: Any) -> Float[Array, " batch"]:
         return losses.softmax_cross_entropy(logits, labels, **smoothing)
 
-    measures = {"accuracy": metric_functions.accuracy}
-    trial = supervised(model, optimizer, loss, metrics=measures, l2=l2, example=example)
+    def accuracy(logits: Any, labels: Any) -> Float[Array, " batch"]:
+        mixed = jnp.issubdtype(labels.dtype, jnp.floating)
+        return metric_functions.accuracy(logits, jnp.argmax(labels, -1) if mixed else labels)
+
+    trial = supervised(
+        model,
+        optimizer,
+        loss,
+        metrics={"accuracy": accuracy},
+        l2=l2,
+        augment=augment,
+        output=nn.softmax,
+        example=example,
+    )
 
     def bind(batch: Batch) -> Trial:
         return classifier(
-            model, optimizer, l2=l2, label_smoothing=label_smoothing, example=batch[0]
+            model,
+            optimizer,
+            l2=l2,
+            label_smoothing=label_smoothing,
+            augment=augment,
+            example=batch[0],
         )
 
     def check_labels(data: Dataset) -> None:
@@ -162,16 +206,26 @@ def classifier(
     return trial._replace(check=check_labels)
 
 
-def regressor(model: Layer, optimizer: Optimizer, *, l2: Any = None, example: Any = None) -> Trial:
+def regressor(
+    model: Layer,
+    optimizer: Optimizer,
+    *,
+    l2: Any = None,
+    augment: Augment | None = None,
+    example: Any = None,
+) -> Trial:
     """A trial that trains `model` to predict real targets by squared error.
 
     Args:
       model: gives outputs of the shape of the targets.
       optimizer: any `(init, update)` pair.
       l2: as in `supervised`.
+      augment: as in `supervised`.
       example: as in `supervised`.
 
     Raises:
       ValueError: `l2` is negative.
     """
-    return supervised(model, optimizer, losses.squared_error, l2=l2, example=example)
+    return supervised(
+        model, optimizer, losses.squared_error, l2=l2, augment=augment, example=example
+    )
