@@ -152,16 +152,6 @@ class Results:
 
         return of_results(self, k)
 
-    def ensemble(self, k: int) -> Any:
-        """The `k` best trials as one `train.Ensemble`, whose predictions are averaged.
-
-        Raises:
-          ValueError: the states of fewer than `k` done trials were kept.
-        """
-        from jdl.train.ensemble import of_results
-
-        return of_results(self, k)
-
     def count(self, status: str) -> int:
         """How many trials have `status`."""
         return sum(trial.status == status for trial in self.trials)
