@@ -25,6 +25,7 @@ from jdl.data.sampling import (
 )
 from jdl.data.stream import batches, prefetch
 from jdl.data.tables import csv, npy, npz
+from jdl.data.text import text
 
 __all__ = [
     "DataError",
@@ -58,5 +59,6 @@ __all__ = [
     "steps_per_epoch",
     "synthetic",
     "take",
+    "text",
     "weighted_indices",
 ]

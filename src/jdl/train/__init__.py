@@ -2,6 +2,7 @@
 
 from jdl.engine.checkpoint import CheckpointError, load, save
 from jdl.engine.trial import Trial
+from jdl.train.autoencoding import autoencoder
 from jdl.train.average import Average, AveragedState, averaged
 from jdl.train.calibration import (
     Reliability,
@@ -12,6 +13,7 @@ from jdl.train.calibration import (
 )
 from jdl.train.ensemble import Ensemble, stacked
 from jdl.train.fit import Fit, Interrupted, fit
+from jdl.train.language import language_model, perplexity
 from jdl.train.selection import greedy_weights, likelihood
 from jdl.train.supervised import TrainState, classifier, regressor, supervised
 
@@ -24,6 +26,9 @@ __all__ = [
     "Trial",
     "classifier",
     "regressor",
+    "language_model",
+    "perplexity",
+    "autoencoder",
     "supervised",
     "TrainState",
     # averages and ensembles

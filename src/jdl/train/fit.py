@@ -13,7 +13,7 @@ from jdl.engine import checkpoint, store
 from jdl.engine.goal import Goal, choose_goal
 from jdl.engine.group import Group, Queued
 from jdl.engine.keys import to_keys
-from jdl.engine.loop import CHECKPOINT, Loop, read_checkpoint
+from jdl.engine.loop import CHECKPOINT, Loop
 from jdl.engine.plan import lane_mesh, make_plan, use_all_cores
 from jdl.engine.program import check_data, trace_shapes
 from jdl.engine.progress import Progress
@@ -148,7 +148,7 @@ def fit(
                 checkpoint_seconds=checkpoint_seconds,
                 progress=shown,
             )
-            complete = loop.run(work.data, read_checkpoint(db)).complete
+            complete = loop.run(work.data).complete
         result = _result(db, shapes.lane.state, work.report_every, judged_by, keep)
         if db.folder is not None and complete:
             (db.folder / CHECKPOINT).unlink(missing_ok=True)
