@@ -1,9 +1,10 @@
-"""Judges a test file by breaking the code it tests: `python tests/mutation.py src/jdl/tree.py`.
+"""Judges test files by breaking the code they test: `python tests/mutation.py src/jdl/tree.py`.
 
 Each mutant changes one operator, number, condition, or the order of two
-arguments. It lives in a process of its own: no file is ever changed. A mutant
+arguments, in the memory of a worker process: no file is ever changed. A mutant
 that no test notices has survived; the survivors that mean the same as the
 original are listed, each with its reason, in tests/equivalent_mutants.toml.
+`--sample 12 --seed 1` tries a random dozen of each file's mutants instead of all.
 """
 
 from __future__ import annotations
@@ -13,17 +14,35 @@ import ast
 import contextlib
 import copy
 import importlib.machinery
+import json
 import os
 import pathlib
+import random
 import select
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "equivalent_mutants.toml"
+# The tests of a source file where they are not tests/<folder>/test_<file>.py.
+ELSEWHERE = {
+    "optim/matrix/_axes.py": ("optim/matrix/test_shampoo.py", "optim/matrix/test_soap.py"),
+    "optim/schedules/cycle.py": ("optim/schedules/test_schedules.py",),
+    "optim/schedules/decay.py": ("optim/schedules/test_schedules.py",),
+    "optim/schedules/join.py": ("optim/schedules/test_schedules.py",),
+    "optim/solvers/descend.py": ("optim/solvers/test_minimize.py",),
+    "optim/solvers/direction.py": (
+        "optim/solvers/test_newton.py",
+        "optim/solvers/test_rate_descent.py",
+    ),
+    "optim/solvers/gauss_newton.py": ("optim/solvers/test_least_squares.py",),
+    "optim/solvers/marquardt.py": ("optim/solvers/test_least_squares.py",),
+    "optim/solvers/solution.py": ("optim/solvers/test_minimize.py",),
+}
 OPERATORS = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -154,15 +173,15 @@ def _shown(statement: ast.AST) -> str:
     return " ".join(ast.unparse(ast.fix_missing_locations(head)).split()).removesuffix(" pass")
 
 
-def load_instead(target: pathlib.Path, replaced: dict[str, str]) -> None:
-    """Has the file at `target` imported as `replaced["source"]`, read anew at each import."""
+def load_instead(replaced: dict[str, str]) -> None:
+    """Has each file that is a key of `replaced` imported as its value, read anew at each import."""
     original = importlib.machinery.SourceFileLoader.get_data
 
     def get_data(self: importlib.machinery.SourceFileLoader, path: str) -> bytes:
-        if path.endswith(".pyc") and f"{target.stem}." in os.path.basename(path):
+        if path.endswith(".pyc") and str(ROOT) in path:
             raise OSError("compiled code of a mutated file is stale")
-        is_target = os.path.abspath(path) == str(target)
-        return replaced["source"].encode() if is_target else original(self, path)
+        here = os.path.abspath(path)
+        return replaced[here].encode() if here in replaced else original(self, path)
 
     importlib.machinery.SourceFileLoader.get_data = get_data  # type: ignore[method-assign]
     sys.dont_write_bytecode = True
@@ -172,20 +191,21 @@ def forget() -> None:
     """Drops every module of the project and of its tests, so that the next import reads it anew."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
-        if name.split(".")[0] == "jdl" or file.startswith(str(ROOT / "tests")):
+        if name.split(".")[0] in ("jdl", "tests") or file.startswith(str(ROOT / "tests")):
             del sys.modules[name]
 
 
-def work(target: pathlib.Path, tests: list[str]) -> None:
-    """A worker: reads the number of a mutant (-1 for the original), answers 1 where tests failed.
+def work() -> None:
+    """The worker: reads a file, a mutant's number (-1: the original) and tests; 1 where they fail.
 
-    One process runs many mutants, so that what jax compiled for one operation on one
-    shape serves them all.
+    One process runs many mutants, and what XLA compiled for one serves the
+    others, through jax's own cache too.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
+    sys.path.insert(0, str(ROOT / "src"))
     import jax
     import pytest
 
@@ -198,39 +218,56 @@ def work(target: pathlib.Path, tests: list[str]) -> None:
         settings.add(name)
 
     jax.config.update = update_once
-    source = target.read_text()
-    broken = [mutant for *_, mutant in mutants(source)]
-    replaced = {"source": source}
-    load_instead(target, replaced)
     flags = ["-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "-m", "not slow and not gpu"]
+    broken: dict[str, list[str]] = {}
+    replaced: dict[str, str] = {}
+    load_instead(replaced)
     for line in sys.stdin:
-        replaced["source"] = source if int(line) < 0 else broken[int(line)]
+        file, number, tests = json.loads(line)
+        replaced.clear()
+        if number >= 0:
+            if file not in broken:
+                broken[file] = [mutant for *_, mutant in mutants((ROOT / file).read_text())]
+            replaced[str(ROOT / file)] = broken[file][number]
         forget()
         answers.write(f"{int(pytest.main([*tests, *flags, '--tb=no']) != 0)}\n")
 
 
-class Workers:
+class Worker:
     """The worker process, started anew when a mutant hangs or kills it."""
 
-    def __init__(self, command: list[str], seconds: float) -> None:
-        self.command, self.seconds = command, seconds
+    def __init__(self, seconds: float, cache: str) -> None:
+        self.seconds = seconds
+        self.environment = os.environ | {
+            "JAX_COMPILATION_CACHE_DIR": cache,
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+        }
         self.start()
 
     def start(self) -> None:
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+        )
 
-    def survives(self, number: int, factor: float = 1.0) -> bool:
+    def judge(self, file: str, number: int, tests: list[str], factor: float = 1.0) -> str:
+        """What became of a mutant: "survived", "dead", or "hung" where no answer came in time."""
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.write(json.dumps([file, number, tests]) + "\n")
         self.process.stdin.flush()
         ready, _, _ = select.select([self.process.stdout], [], [], self.seconds * factor)
-        answer = self.process.stdout.readline().strip() if ready else ""
-        if not answer:
-            self.process.kill()
-            self.process.wait()
+        answer = self.process.stdout.readline().strip() if ready else "hung"
+        if answer not in ("0", "1"):
+            self.stop()
             self.start()
-        return answer == "0"
+        return {"0": "survived", "hung": "hung"}.get(answer, "dead")
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 def excused() -> set[tuple[str, str, str]]:
@@ -241,51 +278,73 @@ def excused() -> set[tuple[str, str, str]]:
     return {(each["file"], each["before"], each["after"]) for each in listed}
 
 
+def tests_of(file: str) -> list[str]:
+    """The test files that judge the source file `file`."""
+    inside = pathlib.PurePosixPath(file).relative_to("src/jdl")
+    mirror = inside.parent / f"test_{inside.stem.strip('_')}.py"
+    return [f"tests/{path}" for path in ELSEWHERE.get(str(inside), (mirror,))]
+
+
+def run(worker: Worker, file: str, options: argparse.Namespace) -> tuple[int, int]:
+    """Tries the mutants of one file; how many died or hung, of how many."""
+    tests = options.tests or tests_of(file)
+    tests = [*tests, *(["-k", options.k] if options.k else [])]
+    start = time.time()
+    if worker.judge(file, -1, tests, factor=5) != "survived":
+        sys.exit(f"The tests fail on the code as it is: {' '.join(tests)}")
+    alone = time.time() - start
+    low, high = map(int, options.lines.split("-"))
+    known, listed = excused(), list(enumerate(mutants((ROOT / file).read_text())))
+    listed = [each for each in listed if low <= each[1][0] <= high]
+    chosen = [each for each in listed if (file, *each[1][1:3]) not in known]
+    equivalent, total = len(listed) - len(chosen), len(chosen)
+    if options.sample and options.sample < total:
+        rng = random.Random(f"{file} {options.seed}")
+        chosen = sorted(rng.sample(chosen, options.sample), key=lambda each: each[0])
+    counts = {"dead": 0, "hung": 0, "survived": 0}
+    for number, (line, before, after, _) in chosen:
+        found = worker.judge(file, number, tests)
+        counts[found] += 1
+        if found != "dead":
+            print(f"{file}:{line} {found}\n    {before}\n    {after}", flush=True)
+    if worker.judge(file, -1, tests, factor=5) != "survived":
+        sys.exit("The tests fail on the code as it is after the mutants: one left something.")
+    killed = len(chosen) - counts["survived"]
+    sampled = f" of a sample from {total}" if len(chosen) < total else ""
+    print(
+        f"{file}: {killed}/{len(chosen)} dead{sampled}, {counts['hung']} of them by time-out, "
+        f"{equivalent} equivalent; {time.time() - start:.0f} s, the tests alone {alone:.0f} s",
+        flush=True,
+    )
+    return killed, len(chosen)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", help="the source file to break")
+    parser.add_argument("files", nargs="*", help="the source files to break")
     parser.add_argument("--tests", nargs="*", help="test files; default tests/<folder>/test_<file>")
     parser.add_argument("-k", default="", help="only tests that match, as for pytest")
     parser.add_argument("--lines", default="0-1000000", help="only these lines, as in 40-80")
-    parser.add_argument("--seconds", type=float, default=120, help="a slower mutant counts as dead")
+    parser.add_argument("--sample", type=int, default=0, help="so many random mutants of each file")
+    parser.add_argument("--seed", type=int, default=0, help="which sample")
+    parser.add_argument("--seconds", type=float, default=120, help="when a mutant counts as hung")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    target = (pathlib.Path.cwd() / options.file).resolve()
-    relative = target.relative_to(ROOT).as_posix()
-    parts = target.relative_to(ROOT / "src" / "jdl")
-    default = ROOT / "tests" / parts.parent / f"test_{parts.stem.strip('_')}.py"
-    tests = [*(options.tests or [str(default)]), *(["-k", options.k] if options.k else [])]
-    low, high = map(int, options.lines.split("-"))
-
+    files = [
+        (pathlib.Path.cwd() / file).resolve().relative_to(ROOT).as_posix() for file in options.files
+    ]
     os.chdir(ROOT)
     if options.worker:
-        return work(target, tests)
-    workers = Workers([sys.executable, __file__, *sys.argv[1:], "--worker"], options.seconds)
-    start = time.time()
-    if not workers.survives(-1, factor=5):
-        sys.exit(f"The tests fail on the code as it is: {' '.join(tests)}")
-    known, dead, alive, equivalent = excused(), 0, [], 0
-    for number, (line, before, after, _) in enumerate(mutants(target.read_text())):
-        if not low <= line <= high:
-            continue
-        if (relative, before, after) in known:
-            equivalent += 1
-        elif workers.survives(number):
-            alive.append((line, before, after))
-            print(f"{relative}:{line} survived\n    {before}\n    {after}", flush=True)
-        else:
-            dead += 1
-    if not workers.survives(-1, factor=5):
-        sys.exit(
-            "The tests fail on the code as it is after the mutants: one left something behind."
-        )
-    workers.process.kill()
-    total = dead + len(alive)
-    share = 100 * dead / total if total else 100.0
-    print(
-        f"{relative}: {total} mutants, {dead} dead ({share:.1f} %), {len(alive)} survived, "
-        f"{equivalent} equivalent, {time.time() - start:.0f} s"
-    )
+        return work()
+    with tempfile.TemporaryDirectory() as cache:
+        worker = Worker(options.seconds, cache)
+        try:
+            results = [run(worker, file, options) for file in files]
+        finally:
+            worker.stop()
+    if len(files) > 1:
+        killed, total = map(sum, zip(*results, strict=True))
+        print(f"{len(files)} files: {killed}/{total} dead ({int(1000 * killed / total) / 10} %)")
 
 
 if __name__ == "__main__":

@@ -1,192 +1,194 @@
-"""The modern optimizers against recorded optax, torch and authors' code (golden/)."""
+"""What all modern rules keep to: names, defaults, buffers, and standing zeros."""
 
+import importlib
+import inspect
+import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.optim.modern import golden, vector
 
 from jdl import optim
-from jdl.optim.base import Optimizer
 
-PATH = pathlib.Path(__file__).parent.parent / "golden" / "optim_modern.npz"
-STEPS = 50
-KEPT = np.array((0, 1, 2, 8, 24, 49))
-NOT_BIAS = {"bias": False, "kernel": True, "tensor": True}
-BOTH = {
-    "bias": None,
-    "kernel": optim.MuonDimensionNumbers(),
-    "tensor": optim.MuonDimensionNumbers((2, 0), 1),
-}
-
-
-def falling(t):
-    return 0.2 / (1 + 0.3 * t)
-
-
-def curvature():
-    """An estimator for Sophia that is known in closed form: 0.3 w**2 - 0.1."""
-    return Optimizer(
-        lambda params: (),
-        lambda grads, state, params=None, **_: (
-            jax.tree.map(lambda w: 0.3 * w**2 - 0.1, params),
-            state,
-        ),
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+FILES = [
+    importlib.import_module(f"tests.optim.{path}")
+    for path in (
+        "elementwise.test_adopt",
+        "elementwise.test_ademamix",
+        "elementwise.test_langevin",
+        "elementwise.test_sign",
+        "elementwise.test_sophia",
+        "free.test_distance",
+        "free.test_parameter_free",
+        "free.test_polyak",
+        "free.test_schedule_free",
+        "matrix.test_factored",
+        "matrix.test_layerwise",
+        "matrix.test_muon",
+        "matrix.test_shampoo",
+        "matrix.test_soap",
     )
+]
+RANGES = {make: numbers for file in FILES for make, numbers in file.RANGES.items()}
+NEEDS = {make: needs for file in FILES for make, needs in getattr(file, "NEEDS", {}).items()}
 
 
-CASES = {
-    "sign_sgd": optim.sign_sgd(falling),
-    "signum": optim.signum(0.3, 0.7),
-    "lion": optim.lion(0.3, 0.6, 0.85, weight_decay=0.2),
-    "lion mask": optim.lion(falling, 0.6, 0.85, None, 0.2, NOT_BIAS),
-    "rprop": optim.rprop(0.03, 0.4, 1.3, 0.02, 0.09),
-    "lars": optim.lars(0.3, 0.2, True, 0.05, 0.4, True, 0.7),
-    "lars nesterov masks": optim.lars(falling, 0.2, NOT_BIAS, 0.05, 0.4, NOT_BIAS, 0.7, True),
-    "lamb": optim.lamb(0.3, 0.6, 0.85, 0.1, 0.03, 0.2),
-    "lamb mask": optim.lamb(falling, 0.6, 0.85, 1e-3, 0.0, 0.2, NOT_BIAS),
-    "adafactor": optim.adafactor(0.3, 3, 0.7, eps=1e-3, clipping_threshold=0.6),
-    "adafactor momentum decay": optim.adafactor(
-        falling, 2, 0.6, 0, False, 0.8, 0.7, jnp.float64, 0.1, 1e-2, True, NOT_BIAS
-    ),
-    "adafactor whole": optim.adafactor(None, 2, 0.9, clipping_threshold=None, factored=False),
-    "muon": optim.muon(0.3, beta=0.7, eps=0.1, weight_decay=0.2),
-    "muon plain": optim.muon(
-        falling,
-        (3.0, -3.2, 1.2),
-        3,
-        0.6,
-        1e-4,
-        0.2,
-        {"bias": True, "kernel": False, "tensor": True},
-        nesterov=False,
-        adaptive=True,
-        adam_b1=0.8,
-        adam_b2=0.9,
-        adam_eps_root=0.02,
-        adam_weight_decay=0.3,
-        adam_learning_rate=0.05,
-        consistent_rms=0.3,
-        muon_weight_dimension_numbers={
-            "bias": None,
-            "kernel": optim.MuonDimensionNumbers(1, 0),
-            "tensor": optim.MuonDimensionNumbers(2, 0),
-        },
-    ),
-    "muon spectral": optim.muon(
-        0.3,
-        "dion",
-        beta=0.7,
-        eps=0.1,
-        preconditioning="spectral",
-        muon_weight_dimension_numbers=BOTH,
-    ),
-    "muon aol": optim.muon(
-        0.3,
-        (3.0, -3.2, 1.2),
-        beta=0.7,
-        eps=0.1,
-        preconditioning="aol",
-        muon_weight_dimension_numbers=lambda params: BOTH,
-    ),
-    "shampoo": optim.shampoo(0.3, 0.7, 1.0, 0.01, 0.2),
-    "shampoo average": optim.shampoo(
-        0.3, 0.0, 0.8, 0.1, 0.0, exponent=0.4, precondition_frequency=3, max_precond_dim=4
-    ),
-    "shampoo sgd": optim.shampoo(0.3, 0.6, 0.9, 0.1, graft="sgd"),
-    "shampoo adagrad": optim.shampoo(0.3, 0.6, 1.0, 0.2, 0.1, graft="adagrad", max_precond_dim=3),
-    "soap": optim.soap(0.3, 0.7, 0.8, None, 1e-3, 0.0, precondition_frequency=3),
-    "soap frequent": optim.soap(
-        0.3,
-        0.7,
-        0.8,
-        0.6,
-        1e-3,
-        0.0,
-        precondition_frequency=1,
-        max_precond_dim=4,
-        bias_correction=False,
-    ),
-    "soap vectors": optim.soap(
-        0.3, 0.6, 0.9, None, 1e-3, 0.0, precondition_frequency=2, precondition_1d=True
-    ),
-    "schedule_free_sgd": optim.schedule_free_sgd(0.3, None, 0.7, 0.2, 1.5),
-    "schedule_free_adamw": optim.schedule_free_adamw(0.3, None, 0.7, 0.8, 0.1, 0.2, 1.5),
-    "schedule_free_adamw warmup": optim.schedule_free_adamw(0.3, 20, 0.7, 0.8, 0.1, 0.2, 1.5),
-    "schedule_free_sgd warmup": optim.schedule_free_sgd(0.3, 20, 0.6, 0.2, 0.5),
-    "prodigy safeguard=False": optim.prodigy(0.7, (0.6, 0.85), 0.9, 0.1, 1e-2, 1.7, 0.2),
-    "prodigy safeguard=True": optim.prodigy(0.7, (0.6, 0.85), 0.9, 0.1, 1e-2, 1.7, 0.2, True),
-    "prodigy beta3": optim.prodigy(0.7, (0.6, 0.85), None, 0.1, 1e-2),
-    "dadapt_adamw": optim.dadapt_adamw(0.7, (0.6, 0.85), 0.1, 1e-2, 0.2),
-    "dog heuristic": optim.dog(0.7, ("heuristic", 0.01), 0.3, 0.2, NOT_BIAS),
-    "dog distance": optim.dog(0.7, ("distance", 0.05), 0.3, 0.2, NOT_BIAS),
-    "dog learning_rate": optim.dog(0.7, ("learning_rate", 0.07), 0.3, 0.2, NOT_BIAS),
-    "dowg": optim.dowg(0.7, 0.05, 0.3, 0.2, NOT_BIAS),
-    "dowg plain": optim.dowg(eps=0.04),
-    "ademamix": optim.ademamix(0.3, 0.6, 0.85, 0.95, 2.5, 0.1, 0.03, None, 0.2, NOT_BIAS),
-    "adopt": optim.adopt(0.3, 0.6, 0.85, 0.1),
-    "adopt nesterov": optim.adopt(falling, 0.6, 0.85, 0.3, nesterov=True, use_clipping=False),
-    "adopt clip": optim.adopt(0.3, 0.6, 0.85, 1e-2, clip_value_fn=lambda t: 0.3 * t),
-    "sophia": optim.sophia(
-        0.3, 0.6, 0.85, 0.01, 0.2, NOT_BIAS, 0.4, 0.7, 3, hessian_diagonal_fn=curvature()
-    ),
-    "polyak_sgd sps": optim.polyak_sgd(0.02, 1.0, 0.3, 0.1, "sps"),
-    "polyak_sgd sps+": optim.polyak_sgd(0.02, 1.0, 0.3, 0.1, "sps+"),
-    "asgd": optim.asgd(0.3, 0.2, 0.6, 11.0, 0.1),
+def test_every_recording_is_compared():
+    compared = {name for file in FILES for name in getattr(file, "CASES", ())}
+    compared |= {name for file in FILES for name in getattr(file, "AVERAGES", ())}
+    names = {name.rsplit("/", 1)[0] for name in golden()}
+    assert names - {"params", "grads", "values"} == compared
+
+
+def test_static_choices_are_named():
+    for call, message in (
+        (lambda: optim.muon(0.1, "fast"), "`ns_coeffs` must be one of 'standard', 'dion', got"),
+        (lambda: optim.shampoo(0.1, graft="adam"), "`graft` must be one of None, 'sgd', 'adagrad'"),
+        (lambda: optim.shampoo(0.1, method="svd"), "`method` must be one of 'eigh', 'newton'"),
+        (lambda: optim.polyak_sgd(variant="sps2"), "`variant` must be one of 'sps', 'sps[+]'"),
+        (lambda: optim.noisy_sgd(0.1), r"noisy_sgd needs a key: .*got key=None"),
+        (lambda: optim.sgld(0.1), r"sgld needs a key: .*got key=None"),
+        (lambda: optim.sophia(0.1), r"sophia needs a key for its estimator: .*got None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+NOT_OPTAX = {
+    "shampoo": {
+        "learning_rate": "required",
+        "momentum": 0.9,
+        "b2": 1.0,
+        "eps": 1e-6,
+        "weight_decay": 0.0,
+        "mask": None,
+        "exponent": None,
+        "precondition_frequency": 1,
+        "max_precond_dim": 2048,
+        "graft": None,
+        "method": "eigh",
+        "newton_steps": 40,
+    },
+    "soap": {
+        "learning_rate": "required",
+        "b1": 0.95,
+        "b2": 0.95,
+        "shampoo_beta": None,
+        "eps": 1e-8,
+        "weight_decay": 0.01,
+        "mask": None,
+        "precondition_frequency": 10,
+        "max_precond_dim": 10_000,
+        "precondition_1d": False,
+        "bias_correction": True,
+    },
+    "asgd": {
+        "learning_rate": "required",
+        "lambd": 1e-4,
+        "alpha": 0.75,
+        "t0": 1e6,
+        "weight_decay": 0.0,
+    },
+    "sgld": {"learning_rate": "required", "temperature": 1.0, "key": None},
+    "orthogonalize": {
+        "x": "required",
+        "ns_coeffs": (3.4445, -4.7750, 2.0315),
+        "ns_steps": 5,
+        "preconditioning": "frobenius",
+        "eps": 1e-8,
+    },
+    "inverse_root": {
+        "matrix": "required",
+        "exponent": "required",
+        "eps": 0.0,
+        "method": "eigh",
+        "newton_steps": 40,
+    },
 }
-AVERAGES = {
-    "schedule_free_sgd average": optim.schedule_free_eval_params,
-    "schedule_free_adamw warmup average": optim.schedule_free_eval_params,
-    "asgd average": lambda state, params: state.average,
-}
-# Where an update is the end of a long sum or of matrix products, one element of it
-# is exact only to the size of the others.
-COUPLED = ("muon", "shampoo", "soap", "schedule_free", "prodigy", "dadapt", "dog", "dowg", "asgd")
+DROPPED = {"verbose", "print_win_rate_every_n_steps", "seed"}
 
 
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(PATH) as file:
-        return {name: file[name] for name in file.files}
+def test_names_order_and_defaults_are_optax_s():
+    recorded = json.loads((GOLDEN / "optim_modern_signatures.json").read_text())
+    expected = {name: dict(pairs) for name, pairs in recorded.items()} | NOT_OPTAX
+    for name, theirs in expected.items():
+        found = inspect.signature(getattr(optim, name)).parameters
+        ours = {p.name: "required" if p.default is p.empty else p.default for p in found.values()}
+        for argument, default in theirs.items():
+            if argument in DROPPED or "other" in np.ravel(np.array(default, dtype=object)):
+                continue
+            given = ours[argument]
+            assert (list(given) if isinstance(given, tuple) else given) == (
+                list(default) if isinstance(default, tuple) else default
+            ), f"{name}: {argument}"
+        order = [argument for argument in theirs if argument not in DROPPED]
+        assert list(ours)[: len(order)] == order, name
 
 
-def tree(golden, name):
-    return {key: golden[f"{name}/{key}"] for key in NOT_BIAS if f"{name}/{key}" in golden}
+def test_every_one_is_known_by_name():
+    for name in (*json.loads((GOLDEN / "optim_modern_signatures.json").read_text()), *NOT_OPTAX):
+        if name not in ("schedule_free", "orthogonalize", "inverse_root"):
+            assert optim.by_name(name) is getattr(optim, name)
 
 
-def run(optimizer, golden):
-    """All updates, stacked, and the last state and parameters."""
+def test_matrix_rules_keep_no_more_than_they_need():
+    params = {"w": jnp.zeros((4, 3)), "b": jnp.zeros(3), "s": jnp.zeros(())}
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
+    muon = optim.muon(0.1).init(params)
+    assert [x.size for x in jax.tree.leaves(muon.second_moment)] == [3, 1, 0]
+    shampoo = optim.shampoo(0.1, max_precond_dim=3).init(params)
+    assert shapes(shampoo.statistics) == {"w": ((4,), (3, 3)), "b": ((3,),), "s": ((1,),)}
+    assert shapes(shampoo.preconditioners["w"]) == ((0, 0), (3, 3))
+    assert jax.tree.leaves(shampoo.accumulator)[0].size == 0
+    soap = optim.soap(0.1, max_precond_dim=3).init(params)
+    assert shapes(soap.bases) == {"w": ((0, 0), (3, 3)), "b": ((0, 0),), "s": ()}
+    adafactor = optim.adafactor(0.1, 3).init(params)
+    assert (adafactor.rows["w"].shape, adafactor.columns["w"].shape) == ((3,), (4,))
+    assert adafactor.second_moment["w"].size == adafactor.rows["b"].size == 0
+    assert adafactor.momentum["w"].size == 0
+    assert optim.adafactor(0.1, 4).init(params).second_moment["w"].shape == (4, 3)
 
-    def step(carry, inputs):
-        params, state = carry
-        grads, value = inputs
-        updates, state = optimizer.update(grads, state, params, value=value)
-        return (optim.apply_updates(params, updates), state), updates
 
-    def loop(params, grads, values):
-        return jax.lax.scan(step, (params, optimizer.init(params)), (grads, values))
+def test_gradients_that_are_always_zero_leave_the_estimates_finite():
+    params, zero = vector(1.0, -2.0), vector(0.0, 0.0)
+    for make in (optim.prodigy, optim.dadapt_adamw, optim.dog, optim.dowg):
+        options = {} if make is optim.dowg else {"eps": 0.0}
+        optimizer = make(**options)
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates, state = optimizer.update(zero, state, params)
+            np.testing.assert_array_equal(updates, 0, err_msg=make.__name__)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state)), make.__name__
 
-    values = golden["values"]
-    (params, state), updates = jax.jit(loop)(tree(golden, "params"), tree(golden, "grads"), values)
-    return updates, state, params
+
+def test_an_eps_of_zero_and_a_dead_element_move_nothing():
+    params, g = vector(1.0, -2.0), vector(0.0, 3.0)
+    for optimizer in (
+        optim.lamb(0.1, eps=0.0),
+        optim.ademamix(0.1, eps=0.0),
+        optim.adopt(0.1, eps=0.0),
+        optim.muon(0.1, eps=0.0),
+        optim.schedule_free_adamw(0.1, eps=0.0),
+        optim.prodigy(eps=0.0),
+        optim.shampoo(0.1, eps=0.0),
+    ):
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates, state = optimizer.update(g, state, params)
+        assert updates[0] == 0 and np.isfinite(updates[1]) and updates[1] != 0
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_fifty_updates_equal_the_recorded_ones(name, golden, x64):
-    updates, state, params = run(CASES[name], golden)
-    for key, expected in tree(golden, name).items():
-        scale = np.max(np.abs(expected)) if name.startswith(COUPLED) else 1e-4
-        np.testing.assert_allclose(
-            updates[key][KEPT], expected, rtol=1e-12, atol=1e-12 * scale, err_msg=key
+def test_first_state_and_parameters_share_no_buffer():
+    params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}
+    for make in RANGES:
+        optimizer = make(
+            **({"learning_rate": 0.1} if "learning_rate" in RANGES[make] else {}),
+            **NEEDS.get(make, {}),
         )
-    average = f"{name} average"
-    if average in AVERAGES:
-        found = AVERAGES[average](state, params)
-        for key, expected in tree(golden, average).items():
-            np.testing.assert_allclose(found[key], expected[0], rtol=1e-12, err_msg=key)
-
-
-def test_every_recording_is_compared(golden):
-    names = {name.rsplit("/", 1)[0] for name in golden}
-    assert names - {"params", "grads", "values"} == {*CASES, *AVERAGES}
+        leaves = jax.tree.leaves((params, optimizer.init(params)))
+        buffers = [x.unsafe_buffer_pointer() for x in leaves if x.size]
+        assert len(set(buffers)) == len(buffers), make.__name__

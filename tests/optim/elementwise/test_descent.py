@@ -184,11 +184,3 @@ def test_the_boundaries_of_the_ranges_are_allowed():
         optim.nesterov(0.1, 0),
         optim.nesterov(1, 1),
     )
-
-
-def test_by_name_knows_every_optimizer_and_says_so():
-    assert optim.by_name("momentum") is optim.momentum
-    with pytest.raises(
-        ValueError, match=r"`name` must be one of 'sgd', 'momentum', .*got name='adm'"
-    ):
-        optim.by_name("adm")

@@ -120,3 +120,16 @@ def test_needs_the_parameters():
     for optimizer, name in ((optim.parameter_ema(0.5), "parameter_ema"), (optim.swa(), "swa")):
         with pytest.raises(ValueError, match=f"{name} needs the parameters"):
             optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: optim.parameter_ema(1.5), r"`decay` must be in \[0, 1\]"),
+        (lambda: optim.swa(-1), r"`start` must be in \[0, inf\]"),
+        (lambda: optim.swa(0, 0), r"`period` must be in \[1, inf\)"),
+    ],
+)
+def test_numbers_out_of_range_are_named(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
