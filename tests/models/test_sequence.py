@@ -23,7 +23,7 @@ def test_padding_changes_no_output(classifier):
     model, params, state = classifier
     apply = jax.jit(lambda tokens: model.apply(params, state, tokens)[0])
     y = apply(TOKENS)
-    assert y.shape == (3, 2)
+    assert y.shape == (3, 2) and bool(jnp.isfinite(y).all())
     np.testing.assert_allclose(apply(TOKENS[1:2, :2]), y[1:2], rtol=1e-5)
     np.testing.assert_allclose(apply(TOKENS[2:, :3]), y[2:], rtol=1e-5)
     assert not np.allclose(apply(TOKENS.at[0, 4].set(2))[0], y[0])
@@ -40,6 +40,7 @@ def test_lstm_classifier_is_its_layers_in_order():
     assert names(bidirectional=True, layers=2) == ["embedding", "parallel", "parallel", "dense"]
     model = models.lstm_classifier(7, 2, features=3, forget_bias=-0.5)
     params, _ = jax.jit(model.init)(jax.random.key(0), TOKENS)
+    assert params[0]["embedding"].shape == (7, 3)
     assert params[1][0]["bias"].tolist() == [0] * 3 + [-0.5] * 3 + [0] * 6
 
 

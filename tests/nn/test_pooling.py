@@ -1,5 +1,6 @@
 """Pooling: torch's recorded values, ties among them, every derivative, NaN, errors."""
 
+import itertools
 import pathlib
 
 import jax
@@ -53,6 +54,41 @@ def test_defaults_are_windows_of_two_side_by_side():
     assert nn.max_pool().apply({}, {}, x[:, :5, :5])[0].shape == (1, 2, 2, 1)
     same = nn.max_pool(padding="SAME").apply({}, {}, -x[:, :5, :5] - 1)[0]
     assert same[0, :, :, 0].tolist() == [[-1, -3, -5], [-13, -15, -17], [-25, -27, -29]]
+
+
+def pooled_by_a_loop(x, size, step, pads, reduce):
+    """`reduce` of what each window covers of `x`, the padding left out, window by window."""
+    counts = [(n + sum(p) - k) // s + 1 for n, k, s, p in zip(x.shape[1:3], size, step, pads)]
+    y = np.zeros((x.shape[0], *counts, x.shape[3]))
+    for i, j in itertools.product(*map(range, counts)):
+        top, left = i * step[0] - pads[0][0], j * step[1] - pads[1][0]
+        rows, columns = slice(max(top, 0), top + size[0]), slice(max(left, 0), left + size[1])
+        y[:, i, j] = reduce(x[:, rows, columns], axis=(1, 2))
+    return y
+
+
+@pytest.mark.parametrize(
+    ("size", "step", "pads"),
+    [
+        ((3, 2), None, ((1, 2), (0, 1))),  # side by side, with some to fill up and some left over
+        ((2, 4), None, ((0, 0), (3, 0))),
+        ((3, 4), (1, 3), ((2, 0), (1, 3))),  # overlapping
+        ((1, 2), (2, 3), ((0, 0), (0, 1))),  # apart
+    ],
+)
+def test_evaluation_is_a_loop(x64, size, step, pads):
+    """Without a derivative, which takes another path."""
+    x = np.random.default_rng(3).normal(size=(2, 7, 6, 3))
+    total = np.prod(size)
+    expected = {
+        nn.max_pool(size, step, pads): np.max,
+        nn.avg_pool(size, step, pads, count_padding=False): np.mean,
+        nn.avg_pool(size, step, pads): lambda v, axis: v.sum(axis) / total,
+    }
+    run = jax.jit(lambda x: [pool.apply({}, {}, x)[0] for pool in expected])
+    for y, reduce in zip(run(x), expected.values(), strict=True):
+        wanted = pooled_by_a_loop(x, size, step or size, pads, reduce)
+        np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-13)
 
 
 def test_global_pools(x64):

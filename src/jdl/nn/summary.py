@@ -185,7 +185,7 @@ def flops(function: Callable[..., Any], *args: Any) -> int:
 _FREE = """
 bitcast_convert_type broadcast_in_dim concatenate convert_element_type copy dynamic_slice
 dynamic_update_slice expand_dims gather iota pad reshape rev select_n slice split squeeze
-stop_gradient transpose
+stack stop_gradient tile transpose unstack
 """
 
 
