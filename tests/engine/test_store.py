@@ -26,14 +26,14 @@ def db(request, tmp_path):
 
 
 def test_a_verdict_is_final(db):
-    db.record([(1, 2, 0.5)], [Ended(1, store.DONE, 4, {"test_loss": 0.3})], [1])
-    db.record([], [Ended(1, store.DIVERGED, 2, {})], [1])
+    db.record([(1, 2, 0.5)], [Ended(1, store.DONE, 4, {"test_loss": 0.3})], [(1, 0)])
+    db.record([], [Ended(1, store.DIVERGED, 2, {})], [(1, 0)])
     assert db.trials()[1] == (1, {"lr": 0.1}, "done", 4, {"test_loss": 0.3})
     assert [row[2] for row in db.trials()] == ["pending", "done", "pending", "pending"]
 
 
 def test_a_report_made_again_replaces_itself(db):
-    db.record([(0, 2, 0.5), (0, 4, 0.25)], [], [0])
+    db.record([(0, 2, 0.5), (0, 4, 0.25)], [], [(0, 0)])
     db.record([(0, 4, 0.25), (2, 2, math.nan)], [], [])
     names, table = db.reports()
     assert names == ("loss",)
@@ -51,7 +51,7 @@ def test_the_best_states_are_kept(db):
 
 def test_a_failed_transaction_leaves_nothing(db):
     with pytest.raises(sqlite3.Error):
-        db.record([(0, 2, 0.5), (0, 4)], [Ended(0, store.DONE, 4, {})], [0])
+        db.record([(0, 2, 0.5), (0, 4)], [Ended(0, store.DONE, 4, {})], [(0, 0)])
     assert len(db.reports()[1]) == 0
     assert db.trials()[0][2] == "pending"
 
@@ -61,7 +61,7 @@ def test_a_reader_beside_the_writer(tmp_path):
     writer.begin({"steps": 4}, ["loss"])
     writer.add_trials([(0, {})])
     reader = Store(tmp_path, write=False)
-    writer.record([(0, 2, 0.5)], [], [0])
+    writer.record([(0, 2, 0.5)], [], [(0, 0)])
     assert reader.trials()[0][2] == "running"
     assert len(reader.reports()[1]) == 1
     reader.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Goal(NamedTuple):
     """What a run is judged by.
@@ -20,6 +22,11 @@ class Goal(NamedTuple):
     def score(self, value: float) -> float:
         """Larger is better, and worst of all if `value` is not a number."""
         return self.sign * value if math.isfinite(value) else -math.inf
+
+    def scores(self, values: np.ndarray) -> np.ndarray:
+        """`score` of every element, as float64."""
+        wide = np.asarray(values, np.float64)
+        return np.where(np.isfinite(wide), self.sign * wide, -math.inf)
 
 
 def choose_goal(reported: set[str], metric: str | None, goal: str | None) -> Goal:

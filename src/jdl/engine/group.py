@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ from jax.sharding import Mesh
 
 from jdl import tree
 from jdl.engine import checkpoint, store
+from jdl.engine.moves import move_lanes
 from jdl.engine.plan import Plan
 from jdl.engine.program import (
     Assignment,
@@ -44,13 +44,22 @@ class Saved(NamedTuple):
 class Segment(NamedTuple):
     """What one segment of a group brought."""
 
-    reports: int  # that each busy lane made
+    reports: int  # that each busy lane made, unless its trial failed
     busy: list[int]  # lanes
     trials: list[int]  # of the busy lanes
-    started: list[int]  # trials
+    made: np.ndarray  # (busy,): reports of each, up to the one in which its trial failed
+    started: list[tuple[int, int]]  # trial, lane
     rows: list[tuple[Any, ...]]  # trial, step, metrics by sorted name
     ended: list[tuple[int, store.Ended]]  # lane, how its trial ended
-    last: np.ndarray  # (busy, metrics): the latest report of each busy lane
+    values: np.ndarray  # (busy, reports, metrics)
+
+
+class Flight(NamedTuple):
+    """A segment that was dispatched and not collected."""
+
+    outcome: Outcome
+    reports: int
+    started: list[tuple[int, int]]
 
 
 class Group:
@@ -62,7 +71,7 @@ class Group:
         work: Workload,
         shapes: Shapes,
         plan: Plan,
-        queue: Sequence[Queued],
+        queue: Iterable[Queued],
         mesh: Mesh,
         root: int,
     ):
@@ -71,55 +80,74 @@ class Group:
         self.shapes = shapes
         self.plan = plan
         self.queue = deque(queue)
+        self.returning: deque[tuple[Queued, Saved]] = deque()  # go before the queue
         self.names = sorted(shapes.reports)
         self.final_names = sorted(shapes.final)
-        self.width = plan.lanes * mesh.size
-        self.trial = np.full(self.width, FREE, np.int64)
-        self.done = np.zeros(self.width, np.int64)  # reports of each lane's trial
         self.program: LaneProgram | None = None
+        # Where a population decides, a lane that failed may be given another's state.
+        self.revives = False
+        # The reports after which something is decided about a trial, ascending.
+        self.stops: Callable[[int], Sequence[int]] = lambda trial: (work.reports,)
+        self.stops_matter = False  # a segment ends at the first of them
+        self.flight: Flight | None = None
         self._mesh, self._root = mesh, root
-        example = queue[0].numbers
-        self._example = example
-        self._numbers = {
-            name: np.full(self.width, n, np.asarray(n).dtype) for name, n in example.items()
-        }
-        self._stream = np.zeros(self.width, np.uint32)
         self._assignment: Assignment | None = None
-        self._flight: tuple[Outcome, int, list[int]] | None = None
+        self._lanes: Any = None
+        self._set_width(plan.lanes * mesh.size, self.queue[0].numbers)
 
-    def compile(self) -> None:
-        """Compiles the program; everything else needs that first."""
-        self.program = compile_lanes(
-            self.work, dict(self._example), self._mesh, self.plan.lanes, self.plan.unroll
+    def _set_width(self, width: int, example: Mapping[str, Any]) -> None:
+        self.width = width
+        self.trial = np.full(width, FREE, np.int64)
+        self.done = np.zeros(width, np.int64)  # reports of each lane's trial
+        self.until = np.zeros(width, np.int64)  # the report at which something is next decided
+        self.numbers = {n: np.full(width, v, np.asarray(v).dtype) for n, v in example.items()}
+        self.stream = np.zeros(width, np.uint32)
+
+    def build(self, lanes: int | None = None) -> LaneProgram:
+        """Compiles a program of `lanes` lanes a device; on whatever thread."""
+        example = {name: values[0] for name, values in self.numbers.items()}
+        return compile_lanes(
+            self.work, example, self._mesh, lanes or self.lanes_per_device, self.plan.unroll
         )
 
-    def prepare(self, data: Any, saved: Mapping[int, Saved]) -> None:
-        """Takes the data set, already on the devices, and the trials that a checkpoint holds."""
-        assert self.program is not None
-        self._data = data
-        self._seed = jax.device_put(np.uint32(self._root), self.program.replicated)
-        self._lanes = self.program.empty()
-        returning = [q for q in self.queue if q.trial in saved][: self.width]
-        if returning:
-            lanes = jax.tree.map(np.array, self._lanes)
-            leaves = tree.named_leaves(lanes)
-            for lane, queued in enumerate(returning):
-                self._seat(lane, queued)
-                self.done[lane] = saved[queued.trial].reports
-                one = jax.tree.map(lambda a: a[0], lanes)
-                checkpoint.fill(one, saved[queued.trial].leaves, "the checkpoint")
-                for path, leaf in saved[queued.trial].leaves.items():
-                    leaves[path][lane] = leaf
-            seated = {q.trial for q in returning}
-            self.queue = deque(q for q in self.queue if q.trial not in seated)
-            self._lanes = self.program.place(lanes)
+    @property
+    def devices(self) -> int:
+        """How many devices the lanes are spread over."""
+        return self._mesh.size
 
-    def _seat(self, lane: int, queued: Queued) -> None:
+    @property
+    def lanes_per_device(self) -> int:
+        """The lanes that each device runs."""
+        return self.width // self._mesh.size
+
+    def prepare(self, program: LaneProgram, data: Any) -> None:
+        """Takes the compiled program, and the data set that is already on the devices."""
+        self.program = program
+        self._data = data
+        self._seed = jax.device_put(np.uint32(self._root), program.replicated)
+        if self._lanes is None:
+            self._lanes = program.empty()
+        elif isinstance(jax.tree.leaves(self._lanes)[0], np.ndarray):
+            self._lanes = program.place(self._lanes)
+
+    def _seat(self, lane: int, queued: Queued, done: int = 0) -> None:
         self.trial[lane] = queued.trial
-        self.done[lane] = 0
-        self._stream[lane] = queued.stream
+        self.done[lane] = done
+        self.stream[lane] = queued.stream
         for name, value in queued.numbers.items():
-            self._numbers[name][lane] = value
+            self.numbers[name][lane] = value
+        self.set_next_stop(lane)
+
+    def set_next_stop(self, lane: int) -> None:
+        """Looks up the next report at which something is decided about the trial in `lane`."""
+        stops = self.stops(int(self.trial[lane]))
+        done = self.done[lane]
+        self.until[lane] = next((r for r in stops if r > done), self.work.reports)
+
+    def queued(self, lane: int) -> Queued:
+        """The trial in `lane`, as one that waits."""
+        numbers = {name: values[lane] for name, values in self.numbers.items()}
+        return Queued(int(self.trial[lane]), numbers, int(self.stream[lane]))
 
     @property
     def busy(self) -> np.ndarray:
@@ -127,33 +155,65 @@ class Group:
         return np.flatnonzero(self.trial != FREE)
 
     @property
-    def unfinished(self) -> bool:
-        """Whether trials are queued or in lanes."""
-        return bool(self.queue) or bool(np.any(self.trial != FREE))
+    def free(self) -> int:
+        """How many lanes hold no trial."""
+        return int(np.count_nonzero(self.trial == FREE))
 
     @property
-    def in_flight(self) -> bool:
-        """Whether a segment was dispatched and not collected."""
-        return self._flight is not None
+    def waiting(self) -> int:
+        """How many trials wait for a lane."""
+        return len(self.queue) + len(self.returning)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether trials are queued or in lanes."""
+        return bool(self.waiting) or bool(np.any(self.trial != FREE))
 
     def dispatch(self, most: int) -> None:
-        """Starts a segment of at most `most` reports, after free lanes took queued trials."""
-        assert self.program is not None
-        free = np.flatnonzero(self.trial == FREE)
-        seats = list(zip(free, itertools.islice(self.queue, len(free))))
+        """Starts a segment of at most `most` reports, after free lanes took trials that wait."""
+        lanes = [int(lane) for lane in np.flatnonzero(self.trial == FREE)]
+        seats = list(zip(lanes, [self.queue.popleft() for _ in self._to_seat(lanes)]))
         for lane, queued in seats:
-            self._seat(int(lane), queued)
-            self.queue.popleft()
+            self._seat(lane, queued)
         fresh = np.zeros(self.width, bool)
         fresh[[lane for lane, _ in seats]] = True
         busy = self.busy
-        count = int(min(most, np.min(self.work.reports - self.done[busy])))
+        ahead = self.until[busy] if self.stops_matter else self.work.reports
+        count = int(min(most, np.min(ahead - self.done[busy])))
         finishing = np.zeros(self.width, bool)
         finishing[busy] = self.done[busy] + count == self.work.reports
-        flagged = bool(seats) or bool(finishing.any())
+        outcome = self._run(fresh, finishing, count)
+        self.flight = Flight(outcome, count, [(queued.trial, lane) for lane, queued in seats])
+
+    def _to_seat(self, lanes: list[int]) -> range:
+        """Seats those that return, and says for how many lanes the queue has a trial."""
+        if self.returning and lanes:
+            host = self._host_lanes()
+            while self.returning and lanes:
+                lane = lanes.pop(0)
+                queued, saved = self.returning.popleft()
+                self._put(host, lane, saved)
+                self._seat(lane, queued, saved.reports)
+            assert self.program is not None
+            self._lanes = self.program.place(host)
+            self._assignment = None
+        return range(min(len(lanes), len(self.queue)))
+
+    def _host_lanes(self) -> Any:
+        return jax.tree.map(np.array, self._lanes)
+
+    def _put(self, host: Any, lane: int, saved: Saved) -> None:
+        checkpoint.fill(jax.tree.map(lambda a: a[0], host), saved.leaves, "the checkpoint")
+        leaves = tree.named_leaves(host)
+        for path, leaf in saved.leaves.items():
+            leaves[path][lane] = leaf
+
+    def _run(self, fresh: np.ndarray, finishing: np.ndarray, count: int) -> Outcome:
+        assert self.program is not None
+        flagged = bool(fresh.any()) or bool(finishing.any())
         if self._assignment is None or flagged:
             self._assignment = self.program.place(
-                Assignment(self._numbers, self._stream, fresh, finishing)
+                Assignment(self.numbers, self.stream, fresh, finishing)
             )
         self._lanes, outcome = self.program.run(
             self._lanes,
@@ -162,40 +222,46 @@ class Group:
             jax.device_put(np.int32(count), self.program.replicated),
             self._data,
         )
-        self._flight = outcome, count, [queued.trial for _, queued in seats]
         if flagged:
             self._assignment = None  # flags are of one segment alone
+        return outcome
 
     def collect(self) -> Segment:
         """Waits for the segment in flight, frees the lanes whose trial ended, and reports."""
-        assert self._flight is not None
-        outcome, count, started = self._flight
+        assert self.flight is not None
+        outcome, count, started = self.flight
         reports, final, progress = (np.asarray(part) for part in outcome)
-        self._flight = None
+        self.flight = None
         every = self.work.report_every
-        busy = [int(lane) for lane in self.busy]
-        rows: list[tuple[Any, ...]] = []
+        busy = self.busy
+        trials = self.trial[busy]
+        steps, failed = progress[busy].T
+        values = reports[busy, :count]
+        first = self.done[busy] + 1
+        # A diverged trial reports up to the one in which it failed.
+        made = np.where(failed < 0, count, np.clip(failed // every + 2 - first, 0, count))
+        index = first[:, None] + np.arange(count)
+        there = np.arange(count) < made[:, None]
+        columns = (
+            np.repeat(trials, made).tolist(),
+            (index[there] * every).tolist(),
+            *values[there].T.tolist(),
+        )
+        self.done[busy] += count
+        whole = self.done[busy] == self.work.reports
+        over = whole if self.revives else whole | (failed >= 0)
         ended: list[tuple[int, store.Ended]] = []
-        trials = [int(self.trial[lane]) for lane in busy]
-        for lane, trial in zip(busy, trials):
-            step, failed = (int(value) for value in progress[lane])
-            first = int(self.done[lane]) + 1
-            # A diverged trial reports up to the one in which it failed.
-            made = count if failed < 0 else min(count, failed // every + 2 - first)
-            rows += [
-                (trial, (first + i) * every, *values)
-                for i, values in enumerate(reports[lane, : max(made, 0)].tolist())
-            ]
-            self.done[lane] += count
-            if failed >= 0:
-                ended.append((lane, store.Ended(trial, store.DIVERGED, failed, {})))
-            elif self.done[lane] == self.work.reports:
-                values = dict(zip(self.final_names, final[lane].tolist()))
-                ended.append((lane, store.Ended(trial, store.DONE, step, values)))
-        for lane, _ in ended:
+        for at in np.flatnonzero(over):
+            lane, trial = int(busy[at]), int(trials[at])
+            if failed[at] >= 0:
+                end = store.Ended(trial, store.DIVERGED, int(failed[at]), {})
+            else:
+                last = dict(zip(self.final_names, final[lane].tolist()))
+                end = store.Ended(trial, store.DONE, int(steps[at]), last)
+            ended.append((lane, end))
             self.trial[lane] = FREE
-        last = reports[busy, count - 1]
-        return Segment(count, busy, trials, started, rows, ended, last)
+        rows = list(zip(*columns))
+        return Segment(count, busy.tolist(), trials.tolist(), made, started, rows, ended, values)
 
     def stop(self, lane: int) -> store.Ended:
         """Takes the trial out of `lane` before its end."""
@@ -203,16 +269,102 @@ class Group:
         self.trial[lane] = FREE
         return store.Ended(trial, store.STOPPED, steps, {})
 
+    def finish(self, lanes: Sequence[int]) -> list[tuple[int, store.Ended]]:
+        """Ends the trials in `lanes` as done, after a segment that only evaluates them."""
+        finishing = np.zeros(self.width, bool)
+        finishing[list(lanes)] = True
+        final = np.asarray(self._run(np.zeros(self.width, bool), finishing, 0).final)
+        ended = []
+        for lane in lanes:
+            end = self.stop(lane)
+            values = dict(zip(self.final_names, final[lane].tolist()))
+            ended.append((lane, end._replace(status=store.DONE, final=values)))
+        return ended
+
+    def pause(self, lane: int) -> tuple[Queued, Saved]:
+        """Takes the trial out of `lane` so that it can return later."""
+        queued = self.queued(lane)
+        leaves = tree.named_leaves(jax.tree.map(lambda a: _slice(a, lane), self._lanes))
+        self.trial[lane] = FREE
+        return queued, Saved(int(self.done[lane]), leaves)
+
     def lane_state(self, lane: int) -> Any:
         """The trial state in `lane` after the last segment, as host arrays."""
         return jax.tree.map(lambda a: _slice(a, lane), self._lanes.state)
 
+    def take_lanes(self, source: np.ndarray, program: LaneProgram | None = None) -> None:
+        """Gives lane `i` what lane `source[i]` holds on the device, to the bit.
+
+        Args:
+          source: a lane for each; of another number of lanes with `program`.
+          program: of that other width, which takes over; seats move along.
+        """
+        assert self.program is not None
+        target = program or self.program
+        self._lanes = move_lanes(self._lanes, source, target.sharding)
+        self._assignment = None
+        if program is None:
+            return
+        self.program, self.width = program, len(source)
+        for name in ("trial", "done", "until", "stream"):
+            setattr(self, name, getattr(self, name)[source])
+        self.numbers = {name: values[source] for name, values in self.numbers.items()}
+        # Of a lane that several took, the first is its own.
+        again = np.ones(len(source), bool)
+        again[np.unique(source, return_index=True)[1]] = False
+        self.trial[again] = FREE
+
+    def set_numbers(self, lane: int, numbers: Mapping[str, Any]) -> None:
+        """Changes the numbers of the trial in `lane` from the next segment on."""
+        for name, value in numbers.items():
+            self.numbers[name][lane] = value
+        self._assignment = None
+
     def snapshot(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """All lanes by path as host arrays, and which trial is how far in each."""
-        notes = {"trials": self.trial.tolist(), "reports": self.done.tolist()}
-        if self.program is None or not self.busy.size:
-            return {}, {"trials": [], "reports": []}
-        return tree.named_leaves(jax.device_get(self._lanes)), notes
+        """All lanes by path as host arrays, and what the host knows of them."""
+        if self._lanes is None or not (self.busy.size or self.flight):
+            return {}, {}
+        arrays = {
+            f"lanes|{p}": a for p, a in tree.named_leaves(jax.device_get(self._lanes)).items()
+        }
+        arrays |= {f"numbers|{name}": values for name, values in self.numbers.items()}
+        arrays |= {"trial": self.trial, "done": self.done, "stream": self.stream}
+        arrays["until"] = self.until
+        notes: dict[str, Any] = {}
+        if self.flight is not None:
+            outcome, notes["reports"], notes["started"] = self.flight
+            arrays |= {f"flight|{i}": np.asarray(part) for i, part in enumerate(outcome)}
+        return arrays, notes
+
+    def restore(self, arrays: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> None:
+        """Takes what `snapshot` gave, at its width or, on other devices, the next that they have.
+
+        Raises:
+          CheckpointError: the lanes are of another program.
+        """
+        if not arrays:
+            return
+        width = -(-len(arrays["trial"]) // self._mesh.size) * self._mesh.size
+        self._set_width(width, {name: values[0] for name, values in self.numbers.items()})
+
+        def wider(array: np.ndarray, fill: Any = 0) -> np.ndarray:
+            more = np.full((width - len(array), *array.shape[1:]), fill, array.dtype)
+            return np.concatenate([array, more])
+
+        self.trial = wider(arrays["trial"], FREE)
+        self.done, self.stream = wider(arrays["done"]), wider(arrays["stream"])
+        self.until = wider(arrays["until"])
+        self.numbers = {name: wider(arrays[f"numbers|{name}"]) for name in self.numbers}
+        prefix = "lanes|"
+        leaves = {p[len(prefix) :]: wider(a) for p, a in arrays.items() if p.startswith(prefix)}
+        like = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype), self.shapes.lane
+        )
+        self._lanes = checkpoint.fill(like, leaves, "the checkpoint")
+        if "reports" in notes:
+            parts: Any = [wider(arrays[f"flight|{i}"]) for i in range(3)]
+            started = [(trial, lane) for trial, lane in notes["started"]]
+            self.flight = Flight(Outcome(*parts), notes["reports"], started)
 
 
 def _slice(array: Any, lane: int) -> np.ndarray:

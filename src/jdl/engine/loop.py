@@ -2,54 +2,74 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jdl.engine import checkpoint, store
+from jdl.engine import resume, store
+from jdl.engine.compaction import Compaction, report_seconds
 from jdl.engine.goal import Goal
-from jdl.engine.group import Group, Saved, Segment
+from jdl.engine.group import Group, Queued, Segment
+from jdl.engine.interrupt import Interrupt
+from jdl.engine.judge import Heard, Judge
+from jdl.engine.keeper import Keeper
+from jdl.engine.program import LaneProgram
 from jdl.engine.progress import Progress, Status
+from jdl.engine.resume import CHECKPOINT, Waiting
+from jdl.engine.rules import Population, Stopping, Verdicts
 
-CHECKPOINT = "lanes.safetensors"
+__all__ = ["CHECKPOINT", "Loop", "Stats", "Supply"]
+
 SEGMENT_SECONDS = 0.1  # below that, the host's share of a segment shows
+BATCH = 4096  # trials asked for at once, of a search that does not learn
+ORDERED_SECONDS = 0.5  # as reckoned, of a segment in which nothing is decided
+FIRST_CHECKPOINT = 1.0  # seconds; the next are twice as far apart each, up to what is asked for
 
 
-class Stopping(NamedTuple):
-    """Decides which trials go on.
+class Supply(NamedTuple):
+    """Where trials come from after those that the groups start with.
 
     Attributes:
-      rungs: `rungs(reports)` gives the numbers of the reports, of the given
-        number in a whole trial, after which it decides.
-      decide: `decide(rung, trials, scores)` says for each trial whether it
-        stops; larger scores are better. A resumed run tells it the past again
-        and ignores the answer, so a trial may come to a rung twice.
-      name: what the specification of a run calls it.
+      ask: `ask(count, turn, again)` gives up to `count` further trials with the
+        group of each, whose queue does not hold it yet, and records them unless
+        they are asked for `again` by a resumed run.
+      tell: `tell(scores)` says how trials ended, by number; NaN has diverged.
+      left: how many further ones it may give; inf where nobody knows.
+      adaptive: whether what it gives depends on what it is told.
     """
 
-    rungs: Callable[[int], Sequence[int]]
-    decide: Callable[[int, Sequence[int], Sequence[float]], Sequence[bool]]
-    name: str
+    ask: Callable[[int, int, bool], list[tuple[Group, Queued]]]
+    tell: Callable[[Sequence[tuple[int, float]]], None]
+    left: Callable[[], float]
+    adaptive: bool
+
+
+def _none(count: int, turn: int, again: bool) -> list[tuple[Group, Queued]]:
+    return []
+
+
+NO_SUPPLY = Supply(_none, lambda scores: None, lambda: 0, False)
 
 
 class Stats(NamedTuple):
     """What a run cost.
 
     Attributes:
-      compilations: programs compiled.
+      compilations: lane programs compiled, compactions among them.
       compile_seconds: the sum over them.
       seconds: wall time, compilation included where it was waited for.
       lane_steps: training steps of all lanes, with those that lanes idled.
       complete: whether every trial ended; False after an interruption.
+      compactions: programs of fewer lanes, compiled for the tail of a group.
+      busy: the share of `lane_steps` that trained a trial, as long as any trial
+        waited for a lane; 1.0 if none ever did.
+      out_of_time: whether the time given was over.
     """
 
     compilations: int
@@ -57,10 +77,21 @@ class Stats(NamedTuple):
     seconds: float
     lane_steps: int
     complete: bool
+    compactions: int
+    busy: float
+    out_of_time: bool
 
 
 class Loop:
-    """Runs groups of trials to their end, or to an interruption."""
+    """Runs groups of trials to their end, or to an interruption.
+
+    Where nothing decides, the order of segments does not matter: groups run when
+    they are compiled, segments are as long as time suggests, and a resumed run
+    leaves out what has ended. Where a rule, a population or an adaptive search
+    decides, the run is `ordered`: groups take turns in a fixed order, segments
+    end where something is decided, and a resumed run goes back to the turn of
+    its last checkpoint and makes the later ones again, to the bit.
+    """
 
     def __init__(
         self,
@@ -68,7 +99,12 @@ class Loop:
         db: store.Store,
         goal: Goal,
         *,
+        supply: Supply = NO_SUPPLY,
         stopping: Stopping | None = None,
+        population: Population | None = None,
+        target: float | None = None,
+        seconds: float = math.inf,
+        trials: int | None = None,
         keep: int = 10,
         keep_best: bool = False,
         checkpoint_seconds: float = 30.0,
@@ -77,284 +113,518 @@ class Loop:
         """Takes what is to run.
 
         Args:
-          groups: of trials.
+          groups: of trials, with those in their queues that are known.
           db: where what they bring is written.
           goal: what they are judged by.
+          supply: gives further trials.
           stopping: ends trials early.
+          population: lets trials copy each other.
+          target: the metric at which the whole run is over.
+          seconds: after which the run is interrupted.
+          trials: how many there will be at most, if anybody knows.
           keep: of how many trials the states are kept.
           keep_best: keep the state of a trial at its best report, not at its end.
           checkpoint_seconds: between checkpoints, if the store has a folder.
           progress: shows what is done.
         """
-        self._groups, self._db, self._goal = groups, db, goal
-        self._stopping, self._keep, self._keep_best = stopping, keep, keep_best
+        self._db, self._goal, self._supply = db, goal, supply
+        self._groups: list[Group] = []
+        self._rotation: deque[Group] = deque()  # those not flying, the next one first
+        self._flying: deque[Group] = deque()
+        self._work = groups[0].work
+        self._judge = Judge(stopping, self._work.reports) if stopping else None
+        self._population = population
+        self._target = None if target is None else goal.score(target)
+        self._seconds, self._trials = seconds, trials
+        self.ordered = bool(stopping or population or supply.adaptive or target is not None)
+        self._keep_best, self._keeper = keep_best, Keeper(keep, db.scores())
         self._checkpoint_seconds, self._progress = checkpoint_seconds, progress
-        self._kept = db.scores()
+        self._next_checkpoint = FIRST_CHECKPOINT
+        self._waiting: dict[int, Waiting] = {}  # trials that a rule keeps aside
+        self._exhausted = supply.left() == 0
+        self._told = True  # something, since the search last had nothing
+        self._over = False  # the target is reached
+        self._turn = 0
         self._lane_steps = 0
-        self._pace: dict[int, float] = {}  # seconds of a report, by group
-        self._ends = {store.DONE: 0, store.DIVERGED: 0, store.STOPPED: 0}
+        self._queued_steps = [0, 0]  # of lanes, and of those that were busy, while trials waited
+        self._pace: dict[Group, float] = {}  # seconds of a report
+        self._built: list[LaneProgram] = []
+        self._compiling: dict[Group, Future[LaneProgram]] = {}
+        self._compaction = Compaction()
+        self._data: Any = None
         self._best = -math.inf
-        self._unwritten: list[tuple[Any, ...]] = []
-        self._stop_requested = False
+        self._unwritten: list[dict[str, Any]] = []
         self._reports_done = 0
-        self._reports_total = 0
+        self._last_shown = 0.0
+        for group in groups:
+            self._join(group)
 
-    def run(self, data: Any, saved: dict[int, Saved]) -> Stats:
-        """Runs until every trial has ended, or until Ctrl-C or SIGTERM.
+    def _join(self, group: Group) -> None:
+        """Takes a group in, which waits for its turns from now on."""
+        group.stops = self._stops
+        group.stops_matter = self.ordered
+        group.revives = self._population is not None
+        self._groups.append(group)
+        self._rotation.append(group)
+
+    def _stops(self, trial: int) -> Sequence[int]:
+        """The reports after which something is decided about `trial`, ascending."""
+        last = self._work.reports
+        if self._target is not None:
+            return range(1, last + 1)
+        if self._population is not None:
+            return [*range(self._population.every, last, self._population.every), last]
+        return self._judge.rungs(trial) if self._judge else (last,)
+
+    def run(self, data: Any) -> Stats:
+        """Runs until every trial has ended, or until Ctrl-C, SIGTERM or the end of the time.
 
         Args:
           data: the splits, as host arrays.
-          saved: trials in the middle, from a checkpoint.
         """
-        start = time.monotonic()
-        for _, _, status, _, _ in self._db.trials():
-            if status in self._ends:
-                self._ends[status] += 1
-        self._before = sum(self._ends.values())
-        self._trials = self._before + sum(len(g.queue) for g in self._groups)
-        self._reports_total = sum(len(g.queue) * g.work.reports for g in self._groups)
+        self._start = time.monotonic()
+        self._host_data = data
+        self._resume()
+        self._ends = {status: 0 for status in store.ENDED} | self._db.counts()
+        self._before = sum(self._ends[status] for status in store.ENDED)
         self._last_checkpoint = time.monotonic()
-        self._recall()
-        pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
-        waiting = deque((group, pool.submit(group.compile)) for group in self._groups)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
+        self._interrupt = Interrupt(self._progress)
         try:
-            with self._interruptible():
-                self._turns(waiting, data, saved)
+            with self._interrupt:
+                for group in self._groups:
+                    self._compile_if_needed(group)
+                for group in self._flying:
+                    self._ready(group)
+                self._turns()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        programs = [g.program for g in self._groups if g.program is not None]
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        lanes, busy = self._queued_steps
         return Stats(
-            compilations=len(programs),
-            compile_seconds=sum(p.compile_seconds for p in programs),
-            seconds=time.monotonic() - start,
+            compilations=len(self._built),
+            compile_seconds=sum(p.compile_seconds for p in self._built),
+            seconds=time.monotonic() - self._start,
             lane_steps=self._lane_steps,
-            complete=not self._stop_requested
-            and not any(group.unfinished for group in self._groups),
+            complete=not self._unfinished,
+            compactions=self._compaction.count,
+            busy=busy / lanes if lanes else 1.0,
+            out_of_time=self._out_of_time,
         )
 
-    def _recall(self) -> None:
-        """Tells the stopping rule what it was told before an interruption."""
-        if self._stopping is None:
-            return
-        names, table = self._db.reports()
-        work = self._groups[0].work
-        for rung in self._stopping.rungs(work.reports):
-            rows = table[table[:, 1] == rung * work.report_every]
-            if len(rows):
-                scores = rows[:, 2 + names.index(self._goal.metric)].tolist()
-                trials = rows[:, 0].astype(int).tolist()
-                self._stopping.decide(rung, trials, [self._goal.score(s) for s in scores])
+    @property
+    def _out_of_time(self) -> bool:
+        return time.monotonic() - self._start >= self._seconds
 
-    def _turns(
-        self, waiting: deque[tuple[Group, Future[None]]], data: Any, saved: dict[int, Saved]
-    ) -> None:
-        ready: deque[Group] = deque()
-        flying: deque[Group] = deque()
-        placed = None
-        while waiting or ready or flying:
-            while waiting and (waiting[0][1].done() or not (ready or flying)):
-                group, compiled = waiting.popleft()
-                self._show()
-                compiled.result()
-                assert group.program is not None
-                if placed is None:
-                    placed = jax.device_put(data, group.program.replicated)
-                group.prepare(placed, saved)
-                ready.append(group)
+    @property
+    def _stop_requested(self) -> bool:
+        return self._interrupt.requested or self._out_of_time
+
+    @property
+    def _unfinished(self) -> bool:
+        return bool(self._waiting) or any(group.unfinished for group in self._groups)
+
+    # Turns
+
+    def _turns(self) -> None:
+        while not self._stop_requested:
             # Two groups in flight: one computes while the host reads the other's reports.
-            while ready and len(flying) < 2 and not self._stop_requested:
-                group = ready.popleft()
+            while len(self._flying) < 2 and (group := self._next_group()):
                 group.dispatch(self._reports_of(group))
-                flying.append(group)
+                self._flying.append(group)
             self._write()
-            due = time.monotonic() - self._last_checkpoint >= self._checkpoint_seconds
-            for _ in range(len(flying) if due else min(1, len(flying))):
-                group = flying.popleft()
-                self._collect(group)
-                if group.unfinished:
-                    ready.append(group)
-            if due:
+            if self._flying:
+                self._collect(self._flying.popleft())
+            elif self._waiting:
+                self._settle()
+            elif self._compiling:
+                next(iter(self._compiling.values())).result()
+            else:
+                return
+            if time.monotonic() - self._last_checkpoint >= self._next_checkpoint:
                 self.write_checkpoint()
-            if self._stop_requested and not flying:
-                break
-        self._write()
-        if self._stop_requested:
-            self.write_checkpoint()
+        self.write_checkpoint()
+
+    def _next_group(self) -> Group | None:
+        """The group whose turn it is, ready to start; None if no group has anything to run."""
+        for _ in range(len(self._rotation)):
+            group = self._rotation.popleft()
+            self._fill(group)
+            if group.unfinished and self._ready(group):
+                if self.ordered and self._population is None and not self._pending:
+                    self._built += self._compaction.consider(group, self._pool)
+                return group
+            self._rotation.append(group)
+        return None
+
+    def _fill(self, group: Group) -> None:
+        """Asks for further trials where `group` has lanes for them."""
+        while not self._exhausted and not self._over:
+            waiting = sum(g.waiting for g in self._groups)
+            if self._supply.left() == 0:
+                self._exhausted = True
+                return
+            if self._supply.adaptive:
+                wanted = group.free - waiting
+                if wanted < 1 or not self._told:
+                    return
+            else:
+                wanted = BATCH
+                if len(group.queue) >= group.width or waiting > 4 * BATCH:
+                    return
+            self._ask(wanted, again=False)
+
+    def _ask(self, wanted: int, again: bool, gone: Container[int] = ()) -> None:
+        """Asks for trials, now or `again` in a resumed run, and queues those not `gone`."""
+        known = {*self._groups}
+        given = self._supply.ask(wanted, self._turn, again)
+        for group, queued in given:
+            if group not in known:
+                self._join(group)
+                known.add(group)
+            if queued.trial not in gone:
+                group.queue.append(queued)
+        if len(given) < min(wanted, self._supply.left() + len(given)):
+            self._exhausted = not self._supply.adaptive
+            self._told = False
+
+    def _compile_if_needed(self, group: Group) -> None:
+        if group.program is None and group not in self._compiling and group.unfinished:
+            self._compiling[group] = self._pool.submit(group.build)
+
+    def _ready(self, group: Group) -> bool:
+        """Whether `group` has a program; in an ordered run it does, however long that takes."""
+        if group.program is None:
+            self._compile_if_needed(group)
+            future = self._compiling[group]
+            if not (self.ordered or future.done()):
+                return False
+            self._show()
+            program = future.result()
+            del self._compiling[group]
+            self._built.append(program)
+            if self._data is None:
+                self._data = jax.device_put(self._host_data, program.replicated)
+            group.prepare(program, self._data)
+        return True
+
+    @property
+    def _pending(self) -> bool:
+        """Whether any trial waits, or might be asked for."""
+        more = not self._exhausted and (self._told or not self._supply.adaptive)
+        return more or bool(self._waiting) or any(group.waiting for group in self._groups)
 
     def _reports_of(self, group: Group) -> int:
-        """How many reports the next segment of `group` makes."""
-        pace = self._pace.get(id(group))
+        """How many reports the next segment of `group` makes at most."""
+        if self.ordered:
+            # No clock: short enough that checkpoints and signals need not wait for long.
+            return max(1, round(ORDERED_SECONDS / report_seconds(group) / group.lanes_per_device))
+        pace = self._pace.get(group)
         if pace is None or self._keep_best:
-            most = 1
-        else:
-            most = max(1, round(SEGMENT_SECONDS / pace))
-        if self._stopping is not None:
-            rungs = self._stopping.rungs(group.work.reports)
-            seated = set(group.done[group.busy].tolist()) | {0}
-            most = min([most, *(r - done for r in rungs for done in seated if r > done)])
-        return most
+            return 1
+        return max(1, round(SEGMENT_SECONDS / pace))
+
+    # What segments bring
 
     def _collect(self, group: Group) -> None:
         start = time.monotonic()
+        queued = bool(group.waiting) or self._pending
         segment = group.collect()
-        seconds = time.monotonic() - start
-        if id(group) in self._pace or seconds > SEGMENT_SECONDS:
-            self._pace[id(group)] = max(seconds, 1e-4) / segment.reports
-        else:
-            self._pace[id(group)] = max(seconds / segment.reports, SEGMENT_SECONDS / 8)
-        self._lane_steps += group.width * segment.reports * group.work.report_every
-        ended = list(segment.ended)
+        self._turn += 1
+        self._clock(group, segment, time.monotonic() - start, queued)
         column = group.names.index(self._goal.metric)
-        scores = [self._goal.score(float(row[column])) for row in segment.last]
-        gone = {lane for lane, _ in ended}
-        ended += self._stopped(group, segment, scores, gone)
+        scores = self._goal.scores(segment.values[:, :, column])
+        last = dict(zip(segment.busy, scores[:, -1].tolist()))
+        trial_of = dict(zip(segment.busy, segment.trials))
+        ended = list(segment.ended)
+        ended += self._judged(group, segment, scores)
+        if self._target is not None and float(np.max(scores, initial=-math.inf)) >= self._target:
+            ended += self._end(group, segment, scores, {lane for lane, _ in ended})
+        elif self._over:
+            gone = {lane for lane, _ in ended}
+            ended += [(n, group.stop(n)) for n in segment.busy if n not in gone]
         if self._keep_best:
-            candidates = list(zip(segment.busy, segment.trials, scores))
+            candidates = [(lane, trial_of[lane], score) for lane, score in last.items()]
         else:
-            score_of = dict(zip(segment.busy, scores))
-            candidates = [
-                (lane, end.trial, score_of[lane]) for lane, end in ended if end.status == store.DONE
-            ]
-        states = self._best_states(group, candidates)
-        ends = [end for _, end in ended]
-        self._unwritten.append((segment.rows, ends, segment.started, states, self._keep))
-        self._reports_done += len(segment.busy) * segment.reports
-        for _, end in ended:
+            candidates = [(n, end.trial, last[n]) for n, end in ended if end.status == store.DONE]
+        bred = self._breed(group, segment, last) if self._population else []
+        self._record(
+            [end for _, end in ended],
+            {trial_of[lane]: last[lane] for lane, _ in ended},
+            reports=segment.rows,
+            started=segment.started,
+            states=self._keeper.states(group, candidates),
+            bred=bred,
+        )
+        self._rotation.append(group)
+        if self._over:
+            self._clear()
+        self._reports_done += int(segment.made.sum())
+        self._best = max(self._best, float(np.max(scores, initial=-math.inf)))
+
+    def _clock(self, group: Group, segment: Segment, seconds: float, queued: bool) -> None:
+        if group in self._pace or seconds > SEGMENT_SECONDS:
+            self._pace[group] = max(seconds, 1e-4) / segment.reports
+        else:
+            self._pace[group] = max(seconds / segment.reports, SEGMENT_SECONDS / 8)
+        steps = group.width * segment.reports * group.work.report_every
+        self._lane_steps += steps
+        if queued:
+            busy = int(segment.made.sum()) * group.work.report_every
+            self._queued_steps = [self._queued_steps[0] + steps, self._queued_steps[1] + busy]
+
+    def _record(
+        self, ended: Sequence[store.Ended], scores: dict[int, float], **brought: Any
+    ) -> None:
+        """Notes what a turn brought, to be written while the next segments run, and tells it."""
+        self._unwritten.append({"ended": ended, "turn": self._turn, "keep": self._keeper.most})
+        self._unwritten[-1] |= brought
+        for end in ended:
             self._ends[end.status] += 1
             # What a trial that ended early will not do is done.
-            left = group.work.reports - -(-end.steps // group.work.report_every)
-            self._reports_done += max(0, left) if end.status != store.DONE else 0
-        self._best = max([self._best, *scores])
+            left = self._work.reports - -(-end.steps // self._work.report_every)
+            self._reports_done += max(0, left) if end.steps < self._work.steps else 0
+        self._tell([(end.trial, end.status, scores.get(end.trial, math.nan)) for end in ended])
+
+    def _tell(self, ended: Sequence[tuple[int, str, float]]) -> None:
+        told = [
+            (trial, math.nan if status == store.DIVERGED else score)
+            for trial, status, score in sorted(ended)
+        ]
+        if told:
+            self._told = True
+            self._supply.tell(told)
 
     def _write(self) -> None:
         """Writes what segments brought, while the next ones already run."""
         for brought in self._unwritten:
-            self._db.record(*brought)
+            self._db.record(**brought)
         if self._unwritten:
             self._show()
         self._unwritten.clear()
 
-    def _stopped(
-        self, group: Group, segment: Segment, scores: list[float], gone: set[int]
+    # Decisions
+
+    def _judged(
+        self, group: Group, segment: Segment, scores: np.ndarray
     ) -> list[tuple[int, store.Ended]]:
-        if self._stopping is None:
+        """Lets the rule decide, and does in this group's lanes what it says."""
+        if self._judge is None:
+            for lane in segment.busy if self.ordered else ():
+                if group.trial[lane] >= 0:
+                    group.set_next_stop(lane)
             return []
-        ended = []
-        rungs = self._stopping.rungs(group.work.reports)
-        for rung in rungs:
-            at = [
-                i
-                for i, lane in enumerate(segment.busy)
-                if lane not in gone and group.done[lane] == rung
-            ]
-            if at:
-                verdicts = self._stopping.decide(
-                    rung, [segment.trials[i] for i in at], [scores[i] for i in at]
-                )
-                ended += [
-                    (segment.busy[i], group.stop(segment.busy[i]))
-                    for i, stops in zip(at, verdicts)
-                    if stops
-                ]
+        diverged = {e.trial for _, e in segment.ended if e.status == store.DIVERGED}
+        report = group.done[segment.busy] - segment.reports + segment.made
+        verdicts = self._judge.hear(
+            Heard(trial, int(report[i]), scores[i, : segment.made[i]].tolist(), trial in diverged)
+            for i, trial in enumerate(segment.trials)
+        )
+        stop, finish, go = set(verdicts.stop), set(verdicts.finish), set(verdicts.go)
+        ended, finishing = [], []
+        for i, lane in enumerate(segment.busy):
+            trial = segment.trials[i]
+            if group.trial[lane] < 0:
+                continue
+            if trial in stop:
+                ended.append((lane, group.stop(lane)))
+            elif trial in finish:
+                finishing.append(lane)
+            elif trial in go or int(group.done[lane]) not in self._judge.rungs(trial):
+                group.set_next_stop(lane)
+            else:
+                queued, saved = group.pause(lane)
+                self._waiting[trial] = Waiting(group, queued, saved, float(scores[i, -1]))
+        if finishing:
+            ended += group.finish(finishing)
+        self._release(verdicts)
         return ended
 
-    def _best_states(
-        self, group: Group, candidates: Sequence[tuple[int, int, float]]
-    ) -> list[tuple[int, float, bytes]]:
-        """The states of those lanes, of (lane, trial, score), that are among the best so far."""
-        states = []
-        for lane, trial, score in candidates:
-            kept = self._kept
-            others = [kept[t] for t in kept if t != trial]
-            beaten = len(others) >= self._keep and score <= min(others, default=math.inf)
-            if beaten or score == -math.inf or score <= kept.get(trial, -math.inf):
+    def _release(self, verdicts: Verdicts) -> None:
+        """Does what the rule says of trials that wait."""
+        for trial in verdicts.go:
+            if one := self._waiting.pop(trial, None):
+                one.group.returning.append((one.queued, one.saved))
+        for status, trials in ((store.STOPPED, verdicts.stop), (store.DONE, verdicts.finish)):
+            ended, scores = [], {}
+            for trial in trials:
+                if one := self._waiting.pop(trial, None):
+                    steps = one.saved.reports * self._work.report_every
+                    ended.append(store.Ended(trial, status, steps, {}))
+                    scores[trial] = one.score
+            if ended:
+                self._record(ended, scores)
+
+    def _settle(self) -> None:
+        """Asks the rule to decide about trials that wait for others who will never come."""
+        assert self._judge is not None
+        self._turn += 1
+        self._unwritten.append({"turn": self._turn, "event": "settle"})
+        self._release(self._judge.settle())
+
+    def _end(
+        self, group: Group, segment: Segment, scores: np.ndarray, gone: set[int]
+    ) -> list[tuple[int, store.Ended]]:
+        """Ends the run: trials that reached the target are done, and the others stopped."""
+        self._over = self._exhausted = True
+        there = [i for i, lane in enumerate(segment.busy) if lane not in gone]
+        reached = [segment.busy[i] for i in there if np.max(scores[i]) >= self._target]
+        ended = group.finish(reached) if reached else []
+        ended += [
+            (segment.busy[i], group.stop(segment.busy[i]))
+            for i in there
+            if segment.busy[i] not in reached
+        ]
+        return ended
+
+    def _clear(self) -> None:
+        """Ends the trials that are in no segment in flight, once the run is over."""
+        ended = []
+        for group in self._groups:
+            waits = [*group.queue, *(queued for queued, _ in group.returning)]
+            ended += [store.Ended(q.trial, store.STOPPED, 0, {}) for q in waits]
+            group.queue.clear()
+            group.returning.clear()
+            if group.flight is None:
+                ended += [group.stop(lane) for lane in group.busy.tolist()]
+        if ended:
+            self._record(ended, {})
+        self._release(Verdicts(stop=sorted(self._waiting)))
+
+    def _breed(self, group: Group, segment: Segment, last: dict[int, float]) -> list[store.Bred]:
+        """Lets the members of a population copy each other."""
+        lanes = group.busy
+        if not lanes.size:
+            return []
+        assert self._population is not None
+        report = int(group.done[lanes[0]])
+        order = sorted(lanes.tolist(), key=lambda lane: group.trial[lane])
+        trials = [int(group.trial[lane]) for lane in order]
+        numbers = [group.queued(lane).numbers for lane in order]
+        exchanges = self._population.evolve(report, trials, [last[n] for n in order], numbers)
+        lane_of = dict(zip(trials, order))
+        source = np.arange(group.width)
+        bred = []
+        for lane, trial, exchange in zip(order, trials, exchanges):
+            group.set_next_stop(lane)
+            if exchange is None:
                 continue
-            states.append((trial, score, checkpoint.to_bytes(group.lane_state(lane))))
-            kept[trial] = score
-            if len(kept) > self._keep:
-                # As the store does: of equal scores the later trial goes.
-                del kept[min(kept, key=lambda t: (kept[t], -t))]
-        return states
+            source[lane] = lane_of[exchange.source]
+            group.set_numbers(lane, exchange.numbers)
+            now = {name: float(value) for name, value in group.queued(lane).numbers.items()}
+            bred.append(store.Bred(trial, report, exchange.source, now))
+        if np.any(source != np.arange(group.width)):
+            group.take_lanes(source)
+        return bred
+
+    # Checkpoints, and going on from them
 
     def write_checkpoint(self) -> None:
         """Writes every lane to the run's folder, if it has one, atomically."""
+        if self._db.folder is not None:
+            if not self.ordered:
+                while self._flying:
+                    self._collect(self._flying.popleft())
+            self._write()
+            try:
+                resume.write(self._db, self._turn, self._rotation, self._flying, self._waiting)
+            except OSError as error:
+                # Nothing recorded is lost: a resumed run makes more of its turns again.
+                self._progress.say(f"No checkpoint written: {error}. Results are safe.")
         self._last_checkpoint = time.monotonic()
-        if self._db.folder is None:
-            return
-        self._write()
-        arrays: dict[str, Any] = {}
-        notes: dict[str, Any] = {}
-        for group in self._groups:
-            leaves, seats = group.snapshot()
-            arrays |= {f"{group.label}|{path}": leaf for path, leaf in leaves.items()}
-            notes[group.label] = seats
-        try:
-            checkpoint.write_atomically(
-                self._db.folder / CHECKPOINT, checkpoint.to_bytes(arrays, notes)
+        self._next_checkpoint = min(self._checkpoint_seconds, 2 * self._next_checkpoint)
+
+    def _resume(self) -> None:
+        """Goes on where the folder's checkpoint is, and tells the past as it is recorded."""
+        self._next_checkpoint = min(self._next_checkpoint, self._checkpoint_seconds)
+        self._turn = self._db.last_turn()
+        point = resume.read(self._db)
+        lost = point is None and self._db.notes().get("checkpoint") is not None
+        if lost:
+            self._progress.say(
+                f"{CHECKPOINT} is gone from {self._db.folder}: trials that were running start "
+                "again from their beginning, and what is recorded of others stays."
+                + ("" if not self.ordered else " The finished table may be another than without.")
             )
-        except OSError as error:
-            # Nothing recorded is lost: running trials would start again from their beginning.
-            self._progress.say(f"No checkpoint written: {error}. Results are safe.")
+        if self.ordered and lost:
+            self._db.forget_running()
+        elif self.ordered:
+            self._turn = point.turn if point else 0
+            self._db.roll_back(self._turn)
+        gone = frozenset(self._db.ended().tolist())
+        for group in self._groups:
+            group.queue = deque(q for q in group.queue if q.trial not in gone)
+        self._recall(gone)
+        if point is not None and self.ordered:
+            self._restore(point)
+        elif point is not None:
+            saved = resume.by_trial(point)
+            for group in self._groups:
+                back = [q for q in group.queue if q.trial in saved]
+                group.returning.extend((queued, saved[queued.trial]) for queued in back)
+                group.queue = deque(q for q in group.queue if q.trial not in saved)
+
+    def _recall(self, gone: Container[int]) -> None:
+        """Tells the rule and the search what they were told before an interruption."""
+        last: dict[int, float] = {}
+        every = self._work.report_every
+        for turn in self._db.history(self._goal.metric):
+            ends = dict(turn.ended)
+            curves: dict[int, list[float]] = {}
+            at: dict[int, int] = {}
+            for trial, step, value in turn.reports:
+                score = self._goal.score(math.nan if value is None else value)
+                curves.setdefault(trial, []).append(score)
+                at[trial], last[trial] = step // every, score
+            if self._judge is not None:
+                heard = [
+                    Heard(trial, at[trial], scores, ends.get(trial) == store.DIVERGED)
+                    for trial, scores in curves.items()
+                ]
+                self._judge.hear(heard)
+                if any(kind == "settle" for kind, _ in turn.events):
+                    self._judge.settle()
+            self._tell([(t, status, last.pop(t, math.nan)) for t, status in turn.ended])
+            for kind, wanted in turn.events:
+                if kind == "ask":
+                    self._ask(wanted, True, gone)
+
+    def _restore(self, point: resume.Point) -> None:
+        """Seats everybody where they were after the turn of the checkpoint."""
+        groups = {group.label: group for group in self._groups}
+        away = {*point.waiting}
+        for label, (arrays, notes) in point.groups.items():
+            groups[label].restore(arrays, notes)
+            away |= {*groups[label].trial.tolist()}
+        queued = {q.trial: q for group in self._groups for q in group.queue}
+        for trial, (label, saved, score) in point.waiting.items():
+            self._waiting[trial] = Waiting(groups[label], queued[trial], saved, score)
+        for trial in point.returning:
+            one = self._waiting.pop(trial)
+            one.group.returning.append((one.queued, one.saved))
+        for group in self._groups:
+            group.queue = deque(q for q in group.queue if q.trial not in away)
+        self._rotation = deque(groups[label] for label in point.rotation)
+        self._flying = deque(groups[label] for label in point.flying)
 
     def _show(self) -> None:
+        now = time.monotonic()
+        if now - self._last_shown < 0.05:
+            return
+        self._last_shown = now
+        known = sum(self._ends[status] for status in store.ENDED) + sum(
+            int(group.busy.size) + group.waiting for group in self._groups
+        )
+        trials = self._trials or known + len(self._waiting)
+        total = max(1, (trials - self._before) * self._work.reports)
         self._progress.update(
             Status(
-                trials=self._trials,
+                trials=trials,
                 done=self._ends[store.DONE],
                 running=sum(int(group.busy.size) for group in self._groups),
                 diverged=self._ends[store.DIVERGED],
                 stopped=self._ends[store.STOPPED],
-                fraction=self._reports_done / max(1, self._reports_total),
+                fraction=min(1.0, self._reports_done / total),
                 best=f"{self._goal.sign * self._best:.4g}" if math.isfinite(self._best) else "",
                 before=self._before,
             )
         )
-
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Turns the first Ctrl-C or SIGTERM into a request to stop after the segment in flight."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in numbers}
-
-        def request(number: int, frame: Any) -> None:
-            if self._stop_requested:
-                raise KeyboardInterrupt
-            self._stop_requested = True
-            self._progress.say("Stopping after this segment; once more to stop at once.")
-
-        for number in numbers:
-            signal.signal(number, request)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def read_checkpoint(db: store.Store) -> dict[int, Saved]:
-    """The trials in the middle of their run, by number, from the folder's checkpoint.
-
-    Raises:
-      CheckpointError: the checkpoint is damaged; the message says what to do.
-    """
-    path = None if db.folder is None else db.folder / CHECKPOINT
-    if path is None or not path.exists():
-        return {}
-    try:
-        leaves, notes = checkpoint.from_bytes(path.read_bytes(), str(path))
-    except checkpoint.CheckpointError as error:
-        raise checkpoint.CheckpointError(
-            f"{error} Delete that file to go on: recorded results stay, and trials that were "
-            "running start again from their beginning."
-        ) from error
-    saved = {}
-    for label, seats in notes.items():
-        prefix = f"{label}|"
-        mine = {p[len(prefix) :]: leaf for p, leaf in leaves.items() if p.startswith(prefix)}
-        for lane, (trial, reports) in enumerate(zip(seats["trials"], seats["reports"])):
-            if trial >= 0:
-                saved[trial] = Saved(reports, {path: np.array(a[lane]) for path, a in mine.items()})
-    return saved

@@ -1,6 +1,6 @@
 """Sweeps: many trials as lanes of one compiled program per static group."""
 
-from jdl.engine.loop import Stopping
+from jdl.engine.rules import Exchange, Population, Rule, Stopping, Verdicts
 from jdl.engine.store import StoreError
 from jdl.sweep.dimension import (
     Dimension,
@@ -13,11 +13,12 @@ from jdl.sweep.dimension import (
     uniform,
     when,
 )
+from jdl.sweep.halving import bracket_sizes, hyperband, successive_halving
 from jdl.sweep.results import Results, Summary, TrialResult, read
 from jdl.sweep.run import Interrupted, run
 from jdl.sweep.search import Search, grid_search, random_search, sobol_search
 from jdl.sweep.space import from_json, from_toml, parse_space, to_json
-from jdl.sweep.stopping import asha
+from jdl.sweep.stopping import asha, combine, median_stopping, patience
 
 __all__ = [
     # the main job
@@ -48,6 +49,17 @@ __all__ = [
     "random_search",
     "sobol_search",
     # early stopping
-    "Stopping",
     "asha",
+    "successive_halving",
+    "hyperband",
+    "bracket_sizes",
+    "median_stopping",
+    "patience",
+    "combine",
+    "Stopping",
+    "Rule",
+    "Verdicts",
+    # populations
+    "Population",
+    "Exchange",
 ]

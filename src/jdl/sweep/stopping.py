@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import bisect
+import heapq
 import math
 from collections.abc import Sequence
 
 from jdl._checks import check_number
-from jdl.engine.loop import Stopping
+from jdl.engine.rules import Rule, Stopping, Verdicts
+from jdl.sweep.halving import check_halving, joined, levels
+
+Curves = Sequence[Sequence[float]]
 
 
 def asha(reduction: float = 4.0, grace: int = 1) -> Stopping:
     """Asynchronous successive halving: a trial goes on while it is in the top 1/`reduction`.
 
-    Decides after reports `grace`, `grace * reduction`, `grace * reduction ** 2`
-    and so on. A trial is compared with those that came to the same rung before
-    it, so nothing waits.
+    Decides after reports `r = grace * reduction ** i`. Of the `n` trials that
+    came to rung `r` so far, this segment's included, a trial goes on if its
+    score is at least the `max(1, floor(n / reduction))`-th best, ties included.
+    A trial is compared with those that came before it, so nothing waits; one
+    that diverged counts as the worst.
 
     Args:
       reduction: of how many trials one goes on, above 1.
@@ -26,20 +33,218 @@ def asha(reduction: float = 4.0, grace: int = 1) -> Stopping:
     Source: Li et al. (2020), A System for Massively Parallel Hyperparameter
     Tuning, in the variant that stops trials and never pauses them.
     """
-    check_number("reduction", reduction, "(1, inf)")
+    check_halving(reduction, grace)
+
+    def start() -> Rule:
+        seen: dict[int, _Top] = {}  # by rung
+
+        def decide(rung: int, trials: Sequence[int], curves: Curves) -> Verdicts:
+            here = seen.setdefault(rung, _Top(reduction))
+            scores = [curve[-1] for curve in curves]
+            for score in scores:
+                here.add(score)
+            best = here.threshold
+            return Verdicts(
+                go=[t for t, score in zip(trials, scores) if score >= best],
+                stop=[t for t, score in zip(trials, scores) if score < best],
+            )
+
+        return Rule(lambda trial, reports: levels(reports, reduction, grace), decide)
+
+    return Stopping(start, f"asha({reduction}, {grace})")
+
+
+class _Top:
+    """The best 1/`reduction` of the scores seen so far, and at least the best one.
+
+    Two heaps: a million scores cost a million numbers, and each a logarithm of time.
+    """
+
+    def __init__(self, reduction: float):
+        self._reduction = reduction
+        self._top: list[float] = []  # smallest first
+        self._rest: list[float] = []  # largest first, negated
+
+    def add(self, score: float) -> None:
+        heapq.heappush(self._rest, -heapq.heappushpop(self._top, score))
+        seen = len(self._top) + len(self._rest)
+        while len(self._top) < max(1, int(seen / self._reduction)):
+            heapq.heappush(self._top, -heapq.heappop(self._rest))
+
+    @property
+    def threshold(self) -> float:
+        return self._top[0]
+
+
+def median_stopping(grace: int = 1, trials: int = 5) -> Stopping:
+    """Median stopping: a trial ends when its best is below the median of the others' averages.
+
+    At report `r` a trial stops if its best score so far is strictly less than
+    the median, over the trials that were done before, of each one's mean score
+    over its reports `1 ... r`.
+
+    Args:
+      grace: reports that every trial may make, at least 1.
+      trials: how many must be done before any is stopped, at least 1.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Source: Golovin et al. (2017), Google Vizier: A Service for Black-Box
+    Optimization, section 3.2.2.
+    """
     check_number("grace", grace, "[1, inf)")
-    seen: dict[int, dict[int, float]] = {}  # rung -> trial -> score
+    check_number("trials", trials, "[1, inf)")
 
-    def rungs(reports: int) -> list[int]:
-        count = max(0, math.ceil(math.log(reports / grace, reduction))) if reports > grace else 0
-        levels = {round(grace * reduction**i) for i in range(count + 1)}
-        return sorted(level for level in levels if level < reports)
+    def start() -> Rule:
+        running: dict[int, list[float]] = {}  # trial -> its scores
+        averages: dict[int, list[float]] = {}  # report -> means of the trials done, ascending
+        whole = 0
 
-    def decide(rung: int, trials: Sequence[int], scores: Sequence[float]) -> list[bool]:
-        here = seen.setdefault(rung, {})
-        here.update(zip(trials, scores))
-        best = sorted(here.values(), reverse=True)
-        threshold = best[max(1, int(len(best) / reduction)) - 1]
-        return [score < threshold for score in scores]
+        def rungs(trial: int, reports: int) -> range:
+            nonlocal whole
+            whole = reports
+            return range(1, reports + 1)
 
-    return Stopping(rungs, decide, f"asha({reduction}, {grace})")
+        def decide(rung: int, names: Sequence[int], curves: Curves) -> Verdicts:
+            stop, go = [], []
+            for trial, curve in zip(names, curves):
+                scores = running.setdefault(trial, [])
+                scores += curve
+                others = averages.get(rung, [])
+                if rung >= grace and len(others) >= trials and max(scores) < _median(others):
+                    stop.append(trial)
+                else:
+                    go.append(trial)
+            for trial in names if rung == whole else stop:
+                scores = running.pop(trial)
+                # One whose last report failed has diverged, and was not done.
+                if rung == whole and scores[-1] > -math.inf:
+                    total = 0.0
+                    for count, score in enumerate(scores, 1):
+                        total += score
+                        bisect.insort(averages.setdefault(count, []), total / count)
+            return Verdicts(go=go, stop=stop)
+
+        return Rule(rungs, decide)
+
+    return Stopping(start, f"median_stopping({grace}, {trials})")
+
+
+def _median(ordered: Sequence[float]) -> float:
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def patience(reports: int = 5, least: float = 0.0) -> Stopping:
+    """Patience: a trial is done when `reports` reports in a row brought no better score.
+
+    A score is better if it exceeds the best one before by more than `least`. A
+    trial that ends so is done, with fewer steps, and its test metrics are those
+    at its end.
+
+    Args:
+      reports: without improvement, at least 1.
+      least: improvement that counts, in units of the metric, at least 0.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Source: Prechelt (1998), Early Stopping - But When?
+    """
+    check_number("reports", reports, "[1, inf)")
+    check_number("least", least, "[0, inf)")
+
+    def start() -> Rule:
+        best: dict[int, tuple[float, int]] = {}  # trial -> best score, its report
+
+        def decide(rung: int, trials: Sequence[int], curves: Curves) -> Verdicts:
+            go, finish = [], []
+            for trial, curve in zip(trials, curves):
+                top, at = best.pop(trial, (-math.inf, 0))
+                for report, score in enumerate(curve, rung - len(curve) + 1):
+                    if score > top + least:
+                        top, at = score, report
+                if rung - at >= reports:
+                    finish.append(trial)
+                else:
+                    go.append(trial)
+                    best[trial] = top, at
+            return Verdicts(go=go, finish=finish)
+
+        return Rule(lambda trial, count: range(1, count), decide)
+
+    return Stopping(start, f"patience({reports}, {least})")
+
+
+def combine(*rules: Stopping) -> Stopping:
+    """Several rules at once: a trial goes on where none of them ends it.
+
+    Of rules that end it differently, the one named first counts. A trial waits
+    while any of them makes it wait; at most one should.
+
+    Raises:
+      ValueError: there is no rule.
+
+    >>> combine(asha(), patience(10)).name
+    'combine(asha(4.0, 1), patience(10, 0.0))'
+    """
+    if not rules:
+        raise ValueError("`combine` needs at least one rule, got none.")
+    return Stopping(
+        lambda: _combined([stopping.start() for stopping in rules]),
+        f"combine({', '.join(stopping.name for stopping in rules)})",
+    )
+
+
+def _combined(rules: Sequence[Rule]) -> Rule:
+    heard: list[dict[int, list[float]]] = [{} for _ in rules]  # scores since each rule's last rung
+    whole = 0
+
+    def rungs(trial: int, reports: int) -> list[int]:
+        nonlocal whole
+        whole = reports
+        return sorted({r for rule in rules for r in rule.rungs(trial, reports)})
+
+    def ask(index: int, rung: int, trials: Sequence[int], curves: Curves) -> list[Verdicts]:
+        """What one rule says: of trials at its rungs, and of those that will come to none."""
+        rule, held = rules[index], heard[index]
+        at: dict[int, list[tuple[int, list[float]]]] = {}
+        for trial, curve in zip(trials, curves):
+            held.setdefault(trial, []).extend(curve)
+            diverged = list(curve) == [-math.inf]
+            its = [r for r in rule.rungs(trial, whole) if r == rung or (diverged and r > rung)]
+            if its:
+                at.setdefault(its[0], []).append((trial, list(curve) if diverged else held[trial]))
+                del held[trial]
+        return [
+            rule.decide(r, [t for t, _ in at[r]], [curve for _, curve in at[r]]) for r in sorted(at)
+        ]
+
+    def decide(rung: int, trials: Sequence[int], curves: Curves) -> Verdicts:
+        go: list[int] = []
+        stop: list[int] = []
+        finish: list[int] = []
+        said = [joined(ask(index, rung, trials, curves)) for index in range(len(rules))]
+        named = {trial for verdicts in said for field in verdicts for trial in field}
+        waits = {
+            trial
+            for rule, verdicts in zip(rules, said)
+            for trial in trials
+            if rung in rule.rungs(trial, whole) and not any(trial in field for field in verdicts)
+        }
+        for trial in sorted({*trials, *named}):
+            ends = [(trial in v.stop, trial in v.finish) for v in said]
+            first = next((i for i, either in enumerate(ends) if any(either)), None)
+            if first is not None:
+                (stop if ends[first][0] else finish).append(trial)
+                for held in heard:
+                    held.pop(trial, None)
+            elif trial not in waits:
+                go.append(trial)
+        return Verdicts(go, stop, finish)
+
+    def settle() -> Verdicts:
+        return next((v for v in (rule.settle() for rule in rules) if any(v)), Verdicts())
+
+    return Rule(rungs, decide, settle)

@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM as a request to stop after the segment in flight."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from jdl.engine.progress import Progress
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """While entered, the first signal is a request, and the second one stops at once."""
+
+    def __init__(self, progress: Progress):
+        self.requested = False
+        self._progress = progress
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._request) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: Any) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        self._progress.say("Stopping after this segment; once more to stop at once.")

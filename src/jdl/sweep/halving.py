@@ -1,0 +1,197 @@
+"""Synchronous halving: cohorts whose best go on once all are there, and Hyperband's brackets."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+from jdl._checks import check_number
+from jdl.engine.rules import Rule, Stopping, Verdicts
+
+Curves = Sequence[Sequence[float]]
+
+
+@functools.cache
+def levels(reports: int, reduction: float, grace: float) -> tuple[int, ...]:
+    """The rungs of successive halving below `reports`: `grace * reduction ** i`, rounded.
+
+    >>> levels(20, 4, 1), levels(16, 4, 1), levels(3, 3, 4)
+    ((1, 4, 16), (1, 4), ())
+    """
+    count = max(0, math.ceil(math.log(reports / grace, reduction))) if reports > grace else 0
+    rounded = {round(grace * reduction**i) for i in range(count + 1)}
+    return tuple(sorted(level for level in rounded if level < reports))
+
+
+def check_halving(reduction: float, grace: int) -> None:
+    """Raises ValueError for numbers that halve nothing."""
+    check_number("reduction", reduction, "(1, inf)")
+    check_number("grace", grace, "[1, inf)")
+
+
+def successive_halving(
+    reduction: float = 4.0, grace: int = 1, cohort: int | None = None
+) -> Stopping:
+    """Synchronous successive halving: of each cohort the best 1/`reduction` go on, then again.
+
+    After report `grace` a trial waits for the rest of its cohort; when all `n`
+    are there (or have diverged) the best `floor(n / reduction)`, at least one,
+    go on to report `grace * reduction`, and so on to the end. Equal scores go
+    by the trial's number. A waiting trial leaves its lane to the next one, and
+    its state is kept on the host.
+
+    Args:
+      reduction: of how many trials one goes on, above 1.
+      grace: reports that every trial may make, at least 1.
+      cohort: trials that are compared with each other, in the order in which
+        they were asked for; None for all of the sweep.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Source: Jamieson and Talwalkar (2016), Non-stochastic Best Arm
+    Identification and Hyperparameter Optimization.
+    """
+    check_halving(reduction, grace)
+    if cohort is not None:
+        check_number("cohort", cohort, "[2, inf)")
+
+    def start() -> Rule:
+        return _bracketed(
+            lambda trial, reports: 0 if cohort is None else trial // cohort,
+            lambda bracket, reports: levels(reports, reduction, grace),
+            lambda bracket, reports: cohort,
+            reduction,
+        )
+
+    return Stopping(start, f"successive_halving({reduction}, {grace}, {cohort})")
+
+
+def hyperband(reduction: float = 3.0, grace: int = 1) -> Stopping:
+    """Hyperband: brackets of successive halving, from many short trials to few whole ones.
+
+    With `R` the reports of a whole trial and
+    `s_max = floor(log(R / grace) / log(reduction))`, bracket `s = s_max ... 0`
+    takes `n = ceil((s_max + 1) / (s + 1) * reduction**s)` trials, whose first
+    rung is after `R * reduction**-s` reports. Trials are dealt to the brackets
+    in the order in which they were asked for, and then to `s_max` again.
+    `bracket_sizes` says how many fill each.
+
+    Args:
+      reduction: of how many trials one goes on, above 1.
+      grace: reports that every trial may make, at least 1.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Source: Li et al. (2018), Hyperband: A Novel Bandit-Based Approach to
+    Hyperparameter Optimization, algorithm 1.
+    """
+    check_halving(reduction, grace)
+
+    def bracket_of(trial: int, reports: int) -> int:
+        sizes = bracket_sizes(reports, reduction, grace)
+        turn, place = divmod(trial, sum(sizes))
+        bracket = 0
+        while place >= sizes[bracket]:
+            place -= sizes[bracket]
+            bracket += 1
+        return turn * len(sizes) + bracket
+
+    def rungs(bracket: int, reports: int) -> Sequence[int]:
+        count = len(bracket_sizes(reports, reduction, grace))
+        s = count - 1 - bracket % count
+        return sorted({round(reports * reduction ** (i - s)) for i in range(s)})
+
+    def size(bracket: int, reports: int) -> int:
+        sizes = bracket_sizes(reports, reduction, grace)
+        return sizes[bracket % len(sizes)]
+
+    return Stopping(
+        lambda: _bracketed(bracket_of, rungs, size, reduction), f"hyperband({reduction}, {grace})"
+    )
+
+
+@functools.cache
+def bracket_sizes(reports: int, reduction: float = 3.0, grace: int = 1) -> tuple[int, ...]:
+    """Trials in each bracket of `hyperband`, the one with the shortest trials first.
+
+    Table 1 of the paper:
+
+    >>> bracket_sizes(81)
+    (81, 34, 15, 8, 5)
+    """
+    # A logarithm that rounding leaves a hair below a whole number is that number.
+    most = max(0, int(math.log(reports / grace, reduction) + 1e-9))
+    return tuple(math.ceil((most + 1) / (s + 1) * reduction**s - 1e-9) for s in range(most, -1, -1))
+
+
+class _Bracket:
+    """Trials that are halved together: each rung waits for all that are left."""
+
+    def __init__(self, reduction: float, size: int | None):
+        self._reduction = reduction
+        self._size = size  # trials that will come to the next rung; None if nobody knows
+        self._here: dict[int, dict[int, float]] = {}  # rung -> trial -> score
+
+    def come(self, rung: int, trial: int, score: float) -> None:
+        """Takes a trial in."""
+        self._here.setdefault(rung, {})[trial] = score
+
+    def complete(self, rung: int) -> bool:
+        """Whether everybody whom the rung waits for is there."""
+        return self._size is not None and len(self._here[rung]) >= self._size
+
+    def waiting(self) -> list[int]:
+        """The rungs at which trials wait, ascending."""
+        return sorted(self._here)
+
+    def halve(self, rung: int) -> Verdicts:
+        """The best go on, of equals the earlier ones; of trials that diverged none does."""
+        here = self._here.pop(rung)
+        order = sorted(here, key=lambda trial: (-here[trial], trial))
+        count = max(1, int(len(order) / self._reduction))
+        go = [trial for trial in order[:count] if here[trial] > -math.inf]
+        self._size = len(go)
+        return Verdicts(go=go, stop=order[len(go) :])
+
+
+def _bracketed(
+    bracket_of: Callable[[int, int], int],
+    rungs_of: Callable[[int, int], Sequence[int]],
+    size_of: Callable[[int, int], int | None],
+    reduction: float,
+) -> Rule:
+    brackets: dict[int, _Bracket] = {}
+    whole = 0  # reports of a trial, told by `rungs`, which every trial is asked for first
+
+    def rungs(trial: int, reports: int) -> Sequence[int]:
+        nonlocal whole
+        whole = reports
+        return rungs_of(bracket_of(trial, reports), reports)
+
+    def decide(rung: int, trials: Sequence[int], curves: Curves) -> Verdicts:
+        touched = set()
+        for trial, curve in zip(trials, curves):
+            number = bracket_of(trial, whole)
+            if number not in brackets:
+                brackets[number] = _Bracket(reduction, size_of(number, whole))
+            brackets[number].come(rung, trial, curve[-1])
+            touched.add(number)
+        full = [brackets[n] for n in sorted(touched) if brackets[n].complete(rung)]
+        return joined([bracket.halve(rung) for bracket in full])
+
+    def settle() -> Verdicts:
+        # Some will never come, because the search gave no more: who is there, decides it.
+        for number in sorted(brackets):
+            if waiting := brackets[number].waiting():
+                return brackets[number].halve(waiting[0])
+        return Verdicts()
+
+    return Rule(rungs, decide, settle)
+
+
+def joined(verdicts: Sequence[Verdicts]) -> Verdicts:
+    """Verdicts about different trials as one."""
+    return Verdicts(*([t for v in verdicts for t in v[field]] for field in range(3)))

@@ -1,0 +1,242 @@
+"""Trials by the batch: what a search gives is sorted by program, traced, planned and queued."""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jdl.engine import store
+from jdl.engine.group import Group, Queued
+from jdl.engine.loop import BATCH, Supply
+from jdl.engine.plan import make_plan
+from jdl.engine.program import Shapes, Workload, check_data, trace_shapes
+from jdl.engine.progress import Progress
+from jdl.engine.trial import Trial
+from jdl.sweep.search import Config, Search
+from jdl.sweep.space import Space, as_scalars, names, seed_axis, split_static
+
+MakeTrial = Callable[[dict[str, Any]], Trial]
+Static = tuple[tuple[str, Any], ...]
+
+
+class Trials:
+    """The trials of a sweep: numbered as the search gives them, in groups by their static values.
+
+    A group is made when its first trial comes. `first` makes those that are
+    known at the start; later ones come through `supply`.
+    """
+
+    def __init__(
+        self,
+        make_trial: MakeTrial,
+        space: Space,
+        search: Search,
+        workload: Callable[..., Workload],
+        mesh: Mesh,
+        *,
+        trials: int | None,
+        lanes: int | None,
+        members: bool,
+        seed: int,
+        shown: Progress,
+    ):
+        """Takes what the trials are made of.
+
+        Args:
+          make_trial: gives the trial of a configuration.
+          space: parsed.
+          search: gives the configurations.
+          workload: gives the work of a group whose trials `make` makes.
+          mesh: the devices.
+          trials: how many there are at most.
+          lanes: on each device, if the user says so.
+          members: whether every trial needs a lane of its own from the start.
+          seed: the root of random streams.
+          shown: where plans are said.
+        """
+        self._make_trial, self._space, self._search = make_trial, space, search
+        self._workload, self._mesh = workload, mesh
+        self._most = math.inf if trials is None else trials
+        self._lanes, self._members, self._seed, self._shown = lanes, members, seed, shown
+        self._axis = seed_axis(space)
+        self._by_static: dict[Static, Group] = {}
+        self._running: dict[int, Config] = {}  # trials that did not end
+        self._asked = 0
+        self._dry = False  # the search said that it has no more
+        self._db: store.Store | None = None
+
+    @property
+    def groups(self) -> list[Group]:
+        """In the order in which their first trials came."""
+        return list(self._by_static.values())
+
+    @property
+    def count(self) -> int | None:
+        """How many trials there will be, if that is known."""
+        known = self._asked if self._dry else self._most
+        return int(known) if math.isfinite(known) else None
+
+    def first(self) -> list[tuple[int, Config]]:
+        """Asks for the first trials, and makes the groups of those.
+
+        Raises:
+          ValueError: the search gives none, or one that cannot run.
+        """
+        given = self._ask(1 if self._search.adaptive else BATCH)
+        if not given:
+            raise ValueError("The search gave no configuration to try.")
+        for group, queued in self._sort(given):
+            group.queue.append(queued)
+        return given
+
+    def state_like(self, config: Config) -> Any:
+        """The shapes of the state of the trial of `config`."""
+        static, numbers = split_static(self._space, config)
+        if static not in self._by_static:
+            example = Queued(0, as_scalars(numbers), 0)
+            self._by_static[static] = self._group(static, [config], example)
+        return self._by_static[static].shapes.lane.state
+
+    def supply(self, db: store.Store) -> Supply:
+        """Further trials, for the engine's loop, recorded in `db`."""
+        self._db = db
+        return Supply(self._give, self._tell, self._left, self._search.adaptive)
+
+    def _left(self) -> float:
+        return 0 if self._dry else self._most - self._asked
+
+    def _ask(self, wanted: int) -> list[tuple[int, Config]]:
+        wanted = int(min(wanted, self._left()))
+        configs = self._search.ask(wanted) if wanted else []
+        if len(configs) < wanted and not self._search.adaptive:
+            self._dry = True
+        given = list(enumerate(configs, self._asked))
+        self._asked += len(configs)
+        self._running |= given
+        return given
+
+    def _give(self, wanted: int, turn: int, again: bool) -> list[tuple[Group, Queued]]:
+        given = self._ask(wanted)
+        trials = self._sort(given) if given else []
+        if not again:
+            assert self._db is not None
+            self._db.add_trials(given, turn, wanted)
+        return trials
+
+    def _tell(self, scores: Sequence[tuple[int, float]]) -> None:
+        told = [(self._running.pop(trial), score) for trial, score in scores]
+        self._search.tell([config for config, _ in told], [score for _, score in told])
+
+    def _sort(self, given: Sequence[tuple[int, Config]]) -> list[tuple[Group, Queued]]:
+        """Finds the group of each trial, made new where it is the first of its kind."""
+        by_static: dict[Static, list[Config]] = {}
+        trials = []
+        for trial, config in given:
+            static, numbers = split_static(self._space, config)
+            by_static.setdefault(static, []).append(config)
+            stream = config[self._axis] if self._axis else trial
+            trials.append((static, Queued(trial, as_scalars(numbers), stream)))
+        new = []
+        for static, configs in by_static.items():
+            _try_extremes(self._make_trial, dict(static), configs)
+            if static not in self._by_static:
+                example = next(queued for s, queued in trials if s == static)
+                self._by_static[static] = self._group(static, configs, example)
+                new.append(self._by_static[static])
+        self._say(new)
+        return [(self._by_static[static], queued) for static, queued in trials]
+
+    def _group(self, static: Static, configs: Sequence[Config], example: Queued) -> Group:
+        work = self._workload(make=_with_static(self._make_trial, dict(static)))
+        check_data(self._make_trial(dict(configs[0])), work)
+        label = names(static)
+        shapes = _trace(work, example, label)
+        plan = make_plan(
+            work, shapes, self._expected(len(configs)), self._mesh, self._width(configs)
+        )
+        group = Group(label, work, shapes, plan, [example], self._mesh, self._seed)
+        group.queue.clear()
+        _check_metrics([*self._by_static.values(), group])
+        return group
+
+    def _width(self, configs: Sequence[Config]) -> int | None:
+        if not self._members:
+            return self._lanes
+        least = -(-len(configs) // self._mesh.size)
+        if self._lanes is not None and self._lanes < least:
+            raise ValueError(
+                f"A population needs a lane for each of its members, here {least} on each device "
+                f"for {len(configs)}, got lanes={self._lanes}."
+            )
+        return self._lanes or least
+
+    def _expected(self, here: int) -> int:
+        """How many trials a group may get of which `here` came in the first batch."""
+        if self._left() == 0:
+            return here
+        if self._search.adaptive or not math.isfinite(self._most):
+            return int(min(self._most, 2**31))
+        return math.ceil(here * self._most / self._asked)
+
+    def _say(self, groups: Iterable[Group]) -> None:
+        for reason, count in collections.Counter(group.plan.reason for group in groups).items():
+            self._shown.say(f"{count} {'programs' if count > 1 else 'program'}: {reason}")
+
+
+def _check_metrics(groups: Sequence[Group]) -> None:
+    first, last = groups[0], groups[-1]
+    if last.names != first.names:
+        raise ValueError(
+            f"Every trial must report the same metrics, but {last.label} reports {last.names} and "
+            f"{first.label} reports {first.names}."
+        )
+
+
+def _with_static(make_trial: MakeTrial, static: dict[str, Any]) -> Callable[[Any], Trial]:
+    return lambda numbers: make_trial({**static, **numbers})
+
+
+def _try_extremes(make_trial: MakeTrial, static: dict[str, Any], configs: Sequence[Config]) -> None:
+    """Makes the trials with the smallest and the largest of each number, outside any trace.
+
+    A constructor checks its numbers where they are concrete, so a rate out of
+    range is found here, with its name, and not by a network that diverges.
+    """
+    numbers = [name for name in configs[0] if name not in static]
+    extremes = {0}
+    for name in numbers:
+        values = [config[name] for config in configs]
+        extremes |= {int(np.argmin(values)), int(np.argmax(values))}
+    for index in sorted(extremes):
+        try:
+            trial = make_trial(dict(configs[index]))
+        except Exception as error:
+            error.add_note(f"make_trial was called with {configs[index]}.")
+            raise
+        if not isinstance(trial, Trial):
+            raise TypeError(f"make_trial must give a jdl.train.Trial, got {type(trial).__name__}.")
+
+
+def _trace(work: Workload, queued: Queued, label: str) -> Shapes:
+    try:
+        return trace_shapes(work, dict(queued.numbers))
+    except TypeError as error:  # of which JAX's errors about traced values are kinds
+        traced = isinstance(error, jax.errors.JAXTypeError) or "concrete value" in str(error)
+        if not traced:
+            error.add_note(f"While the trial of {label or 'this space'} was traced.")
+            raise
+        raise ValueError(
+            "make_trial, or the trial that it makes, used a hyperparameter as a Python value (in "
+            "an `if`, as a shape, or in NumPy), but numbers of a space are traced. If it sets a "
+            "shape, mark it: sweep.choice(32, 64, static=True) or sweep.integer(1, 4, "
+            f"static=True). If it switches something off, give that as a value.\n{error}"
+        ) from error
+    except Exception as error:
+        error.add_note(f"While the trial of {label or 'this space'} was traced.")
+        raise
