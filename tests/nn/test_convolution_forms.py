@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from jdl import nn
-from jdl.nn import convolution_forms as forms
 from jdl.nn.convolution import paddings
+from jdl.nn.convolution_accelerator import on_accelerator
+from jdl.nn.convolution_cpu import on_cpu
+from jdl.nn.convolution_spec import ROLES, Spec
 
 # x, kernel, stride, padding, dilation, groups: together they reach every form and
 # every branch of it (folds of 2 to 8, strides that leave pixels over, padding wider
@@ -23,6 +25,9 @@ CASES = {
     "left_over": ((2, 8, 9, 2), (2, 3, 2, 5), (3, 2), "VALID", 1, 1),
     "dilated": ((2, 8, 7, 3), (3, 2, 3, 2), 1, ((1, 2), 2), (2, 3), 1),
     "both": ((2, 9, 8, 2), (2, 3, 2, 3), (2, 3), ((3, 1), (0, 2)), (3, 2), 1),
+    "rows": ((2, 5, 6, 8), (3, 2, 8, 16), 1, "SAME", 1, 1),
+    "shifts": ((3, 5, 6, 9), (2, 3, 9, 10), 1, ((2, 1), (0, 1)), 1, 1),
+    "taps": ((3, 7, 6, 18), (3, 2, 18, 4), 2, ((1, 0), (2, 1)), (1, 2), 1),
     "padded": ((2, 3, 4, 2), (2, 1, 2, 3), 1, ((3, 2), (1, 4)), 1, 1),
     "point": ((2, 5, 6, 3), (1, 1, 3, 20), 2, "SAME", 1, 1),
     "grouped": ((2, 4, 5, 6), (3, 2, 2, 9), (1, 2), "SAME", 1, 3),
@@ -80,9 +85,7 @@ def test_output_and_gradients_are_those_of_a_loop(x64, name):
 def test_the_forms_for_accelerators_are_the_same(x64, name):
     x_shape, k_shape, stride, padding, dilation, groups = CASES[name]
     pads = paddings(padding, x_shape[1:3], k_shape[:2], pair(stride), pair(dilation))
-    spec = forms.Spec(
-        "output", x_shape[1:3], k_shape[:2], pair(stride), pads, pair(dilation), groups
-    )
+    spec = Spec("output", x_shape[1:3], k_shape[:2], pair(stride), pads, pair(dilation), groups)
     rng = np.random.default_rng(3)
     x, k = rng.normal(size=(2, *x_shape)), rng.normal(size=(2, *k_shape))
     y = rng.normal(size=(2, x_shape[0], *spec.output, k_shape[-1]))
@@ -93,8 +96,8 @@ def test_the_forms_for_accelerators_are_the_same(x64, name):
         alone, laned = {}, {}
         for role, (a, b) in given.items():
             this = spec._replace(missing=role)
-            alone[role] = forms.on_accelerator(a[1], b[1], this)
-            laned[role] = forms.on_accelerator(a, b[1], this._replace(laned=(True, False)))[1]
+            alone[role] = on_accelerator(a[1], b[1], this)
+            laned[role] = on_accelerator(a, b[1], this._replace(laned=(True, False)))[1]
         return alone, laned
 
     alone, laned = run(given)
@@ -105,11 +108,11 @@ def test_the_forms_for_accelerators_are_the_same(x64, name):
 
 
 @pytest.mark.parametrize("laned", [(True, False), (False, True), (True, True)])
-@pytest.mark.parametrize("missing", forms.ROLES)
+@pytest.mark.parametrize("missing", ROLES)
 def test_lanes_are_those_of_the_operand_that_has_them(x64, missing, laned):
     """Three lanes, and nearly every other axis of length 1, which must not pass for one lane."""
     shapes = {"input": (1, 1, 4, 2), "kernel": (1, 2, 2, 1), "output": (1, 1, 3, 1)}
-    spec = forms.Spec(missing, (1, 4), (1, 2), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    spec = Spec(missing, (1, 4), (1, 2), (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
     rng = np.random.default_rng(1)
     a, b = (
         rng.normal(size=((3,) if has else ()) + shapes[role])
@@ -119,10 +122,10 @@ def test_lanes_are_those_of_the_operand_that_has_them(x64, missing, laned):
     @jax.jit
     def run(a, b):
         lanes = [(a[i] if laned[0] else a, b[i] if laned[1] else b) for i in range(3)]
-        together = forms.on_cpu(a, b, spec._replace(laned=laned))
-        one = forms.on_cpu(a[:1] if laned[0] else a, b[:1] if laned[1] else b,
+        together = on_cpu(a, b, spec._replace(laned=laned))
+        one = on_cpu(a[:1] if laned[0] else a, b[:1] if laned[1] else b,
                            spec._replace(laned=laned))  # fmt: skip
-        return together, one, [forms.on_cpu(*lane, spec) for lane in lanes]
+        return together, one, [on_cpu(*lane, spec) for lane in lanes]
 
     together, one, alone = run(a, b)
     assert together.shape == (3, *shapes[missing])
@@ -136,12 +139,12 @@ def array(*shape):
 
 def convolutions(missing, a, b, stride=1, padding="SAME", dilation=1, groups=1, space=None):
     """The convolutions that XLA is asked for: shapes of both operands, and the padding."""
-    shapes = dict(zip([role for role in forms.ROLES if role != missing], (a, b), strict=True))
+    shapes = dict(zip([role for role in ROLES if role != missing], (a, b), strict=True))
     space = space or shapes["input"][1:3]
     window = shapes["kernel"][:2] if "kernel" in shapes else (3, 3)
     stride, dilation = pair(stride), pair(dilation)
     pads = paddings(padding, space, window, stride, dilation)
-    spec = forms.Spec(missing, space, window, stride, pads, dilation, groups)
+    spec = Spec(missing, space, window, stride, pads, dilation, groups)
     found = []
 
     def visit(jaxpr):
@@ -154,7 +157,7 @@ def convolutions(missing, a, b, stride=1, padding="SAME", dilation=1, groups=1, 
                 if hasattr(inner, "eqns"):
                     visit(inner)
 
-    visit(jax.make_jaxpr(lambda a, b: forms.on_cpu(a, b, spec))(array(*a), array(*b)).jaxpr)
+    visit(jax.make_jaxpr(lambda a, b: on_cpu(a, b, spec))(array(*a), array(*b)).jaxpr)
     return found
 
 
@@ -162,7 +165,7 @@ def convolutions(missing, a, b, stride=1, padding="SAME", dilation=1, groups=1, 
     ("channels", "features", "width", "fold"),
     [
         (1, 16, 28, 2), (4, 16, 6, 2), (1, 8, 12, 4), (1, 3, 8, 8), (3, 2, 48, 8), (1, 2, 48, 16),
-        (1, 1, 64, 32), (1, 3, 7, 1), (1, 8, 10, 1), (16, 4, 8, 1), (17, 2, 8, 1), (2, 17, 8, 1),
+        (1, 1, 64, 32), (1, 3, 7, 1), (1, 8, 10, 1), (7, 4, 7, 1), (17, 2, 8, 1), (2, 17, 8, 1),
     ],
 )  # fmt: skip
 def test_neighbours_are_folded_into_channels_until_there_are_more_than_16(
@@ -199,9 +202,24 @@ def test_an_output_larger_than_the_input_is_padded_before():
 def test_an_odd_batch_is_filled_up_for_the_kernels_gradient():
     # The batch stands where a convolution has its channels.
     for batch, height, filled in [(3, 4, 4), (4, 4, 4), (4, 3, 4), (1, 4, 1), (3, 1, 4), (2, 5, 2)]:
-        x, y = (batch, height, 6, 20), (batch, height, 6, 18)
+        x, y = (batch, height, 6, 6), (batch, height, 6, 7)
         ((left, right, _),) = convolutions("kernel", x, y)
         assert (left[3], right[2]) == (filled, filled)
+
+
+def test_few_channels_are_products_of_matrices_and_so_are_the_gradients_of_many():
+    taken = {
+        (channels, features): [
+            bool(convolutions("output", (2, 6, 7, channels), (3, 3, channels, features))),
+            bool(convolutions("kernel", (2, 6, 7, channels), (2, 6, 7, features))),
+        ]
+        for channels in (7, 8, 9, 16, 17)
+        for features in (7, 9, 16, 17)
+    }
+    for (channels, features), (output, kernel) in taken.items():
+        few = 8 <= channels <= 16 and features <= 16
+        assert output is not few
+        assert kernel is (max(channels, features) <= 16 and min(channels, features) <= 8)
 
 
 def test_groups_are_merged_into_blocks_of_at_most_64_channels():
@@ -210,13 +228,9 @@ def test_groups_are_merged_into_blocks_of_at_most_64_channels():
         (2, 100, 3, 1), (2, 32, 5, 2), (4, 3, 20, 2),
     ]:  # fmt: skip
         x, k = (2, 4, 5, groups * cin), (3, 3, cin, groups * cout)
-        ((_, right, _),) = convolutions("output", x, k, groups=groups)
-        folded = right[2] // (merged * cin)
-        assert right[2:] == (folded * merged * cin, folded * merged * cout)
-        if merged * max(cin, cout) > 16:
-            assert folded == 1
-        ((left, right, _),) = convolutions("kernel", x, (2, 4, 5, groups * cout), groups=groups)
-        assert (left[0], right[3]) == (merged * cin, merged * cout)
+        # Dilated, so that nothing but a convolution will do.
+        ((_, right, _),) = convolutions("output", x, k, dilation=2, groups=groups)
+        assert right[2:] == (merged * cin, merged * cout)
 
 
 def test_a_strided_gradient_of_the_input_computes_no_more_than_its_phases():
@@ -224,10 +238,10 @@ def test_a_strided_gradient_of_the_input_computes_no_more_than_its_phases():
     ((left, right, _),) = convolutions("input", (3, 3, 20, 18), (2, 5, 3, 18), (2, 3), space=(9, 8))
     assert left[0] == 2 and right == (2, 1, 18, 2 * 3 * 20)
     k, y = array(3, 3, 20, 18), array(2, 5, 3, 18)
-    spec = forms.Spec("input", (9, 8), (3, 3), (2, 3), ((1, 1), (0, 1)), (1, 1), 1)
+    spec = Spec("input", (9, 8), (3, 3), (2, 3), ((1, 1), (0, 1)), (1, 1), 1)
     outputs = [
         equation.outvars[0].aval.shape
-        for equation in jax.make_jaxpr(lambda k, y: forms.on_cpu(k, y, spec))(k, y).jaxpr.eqns
+        for equation in jax.make_jaxpr(lambda k, y: on_cpu(k, y, spec))(k, y).jaxpr.eqns
         if equation.primitive.name == "conv_general_dilated"
     ]
     assert outputs == [(2, 5, 3, 120)]

@@ -9,16 +9,16 @@ import pytest
 from jax import lax
 
 from jdl import nn
-from jdl.nn import convolution_forms as forms
 from jdl.nn.convolution_primitive import convolution_p
+from jdl.nn.convolution_spec import ROLES, Spec
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
-SMALL = forms.Spec("output", (3, 4), (2, 2), (1, 1), ((0, 1), (1, 0)), (1, 1), 1)
+SMALL = Spec("output", (3, 4), (2, 2), (1, 1), ((0, 1), (1, 0)), (1, 1), 1)
 OPERANDS = {"input": (2, 3, 4, 2), "kernel": (2, 2, 2, 3), "output": (2, 3, 4, 3)}
 
 
-@pytest.mark.parametrize("missing", forms.ROLES)
+@pytest.mark.parametrize("missing", ROLES)
 def test_every_way_to_map_the_primitive_is_a_loop(x64, missing):
     spec = SMALL._replace(missing=missing)
     rng = np.random.default_rng(5)

@@ -207,3 +207,56 @@ def test_norm_errors_name_the_argument():
         nn.group_norm(4).init(jax.random.key(0), jnp.ones((2, 6)))
     with pytest.raises(ValueError, match="`groups` must be an integer of at least 1, got groups=0"):
         nn.group_norm(0)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_half_precision_rounds_the_result_alone(train):
+    """Statistics, scale and bias in float32: only what comes out is rounded."""
+    x = (jax.random.normal(jax.random.key(0), (5, 3, 6)) * 3 + 7).astype(jnp.bfloat16)
+    layers = [nn.batch_norm(), nn.layer_norm(), nn.group_norm(3), nn.rms_norm()]
+
+    @jax.jit
+    def run(x):
+        pairs = []
+        for index, layer in enumerate(layers):
+            params, state = layer.init(jax.random.key(1), x)
+            params = jax.tree.map(lambda p, i=index: p + 0.3 * (i + 1), params)
+            low, _ = layer.apply(params, state, x, train=train)
+            wide, _ = layer.apply(params, state, x.astype(jnp.float32), train=train)
+            pairs.append((low, wide.astype(jnp.bfloat16)))
+        return pairs
+
+    for low, wide in run(x):
+        assert low.dtype == jnp.bfloat16
+        # The compiler may fuse otherwise: one unit in the last place, seldom.
+        np.testing.assert_allclose(low.astype(jnp.float32), wide.astype(jnp.float32), rtol=2**-7)
+        assert (low == wide).mean() > 0.99
+
+
+def test_synchronised_batch_norm_over_devices_is_that_of_the_whole_batch(x64):
+    """Output, statistics and every gradient, on two devices and on one."""
+    rng = np.random.default_rng(3)
+    x, cotangent = rng.normal(size=(2, 8, 3)) * [[[1.0, 2.0, 0.5]]] + 1
+    alone, split = nn.batch_norm(momentum=0.3), nn.batch_norm(momentum=0.3, axis_name="batch")
+    _, state = alone.init(jax.random.key(0), x)
+    params = {"scale": jnp.array([1.5, -0.5, 2.0]), "bias": jnp.array([0.1, 0.2, 0.3])}
+
+    def run(layer, params, state, x, cotangent):
+        y, back, after = jax.vjp(
+            lambda p, x: layer.apply(p, state, x, train=True), params, x, has_aux=True
+        )
+        grads, dx = back(cotangent)
+        return y, dx, grads, after
+
+    def on_devices(params, state, x, cotangent):
+        return run(split, params, state, x, cotangent)
+
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    part, none = jax.P("batch"), jax.P()
+    sharded = jax.shard_map(
+        on_devices, mesh=mesh, in_specs=(none, none, part, part), out_specs=(part, part, none, none)
+    )
+    got = jax.device_get(jax.jit(sharded)(params, state, x, cotangent))
+    expected = jax.device_get(jax.jit(lambda *a: run(alone, *a))(params, state, x, cotangent))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
