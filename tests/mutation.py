@@ -43,6 +43,8 @@ ELSEWHERE = {
     "optim/solvers/marquardt.py": ("optim/solvers/test_least_squares.py",),
     "optim/solvers/solution.py": ("optim/solvers/test_minimize.py",),
 }
+# Beside the tests of a file, those that hold a whole package's names and defaults.
+BESIDE = {"optim": ("optim/test_document.py",)}
 OPERATORS = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -282,7 +284,8 @@ def tests_of(file: str) -> list[str]:
     """The test files that judge the source file `file`."""
     inside = pathlib.PurePosixPath(file).relative_to("src/jdl")
     mirror = inside.parent / f"test_{inside.stem.strip('_')}.py"
-    return [f"tests/{path}" for path in ELSEWHERE.get(str(inside), (mirror,))]
+    own = ELSEWHERE.get(str(inside), (mirror,))
+    return [f"tests/{path}" for path in (*own, *BESIDE.get(inside.parts[0], ()))]
 
 
 def run(worker: Worker, file: str, options: argparse.Namespace) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 from jdl.optim.base import Optimizer, Schedule, apply_updates, at_step, chain
 from jdl.optim.elementwise.adam import AdamState, adam, adamw, nadam, nadamw
 from jdl.optim.elementwise.adam_max import AmsgradState, adamax, adamaxw, amsgrad
-from jdl.optim.elementwise.adam_variants import AdanState, adabelief, adan, radam, yogi
+from jdl.optim.elementwise.adam_variants import adabelief, radam, yogi
+from jdl.optim.elementwise.adan import AdanState, adan
 from jdl.optim.elementwise.adaptive import (
     AdadeltaState,
     AdagradState,

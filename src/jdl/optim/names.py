@@ -8,7 +8,8 @@ from jdl._checks import check_choice
 from jdl.optim.base import Optimizer
 from jdl.optim.elementwise.adam import adam, adamw, nadam, nadamw
 from jdl.optim.elementwise.adam_max import adamax, adamaxw, amsgrad
-from jdl.optim.elementwise.adam_variants import adabelief, adan, radam, yogi
+from jdl.optim.elementwise.adam_variants import adabelief, radam, yogi
+from jdl.optim.elementwise.adan import adan
 from jdl.optim.elementwise.adaptive import adadelta, adagrad, rmsprop
 from jdl.optim.elementwise.ademamix import ademamix
 from jdl.optim.elementwise.adopt import adopt

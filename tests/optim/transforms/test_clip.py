@@ -20,6 +20,20 @@ def test_off_is_a_value(x64):
         close(updates_of(off, [g])[0][0], g)
 
 
+def test_clipping_is_its_formula(x64):
+    g = {"kernel": jnp.array([[3.0, -0.2], [0.5, -4.0]]), "bias": jnp.array([0.4, -0.3])}
+    clipped = updates_of(optim.clip(0.45), [g], g)[0][0]
+    close(clipped, {"kernel": [[0.45, -0.2], [0.45, -0.45]], "bias": [0.4, -0.3]})
+    whole = np.sqrt(sum(np.sum(np.square(x)) for x in g.values()))
+    clipped = updates_of(optim.clip_by_global_norm(lambda step: 2.0 + step), [g, g], g)[0]
+    for t in range(2):
+        close(clipped[t], {key: x * (2.0 + t) / whole for key, x in g.items()})
+    close(updates_of(optim.clip_by_global_norm(whole + 1e-9), [g], g)[0][0], g)
+    clipped = updates_of(optim.clip_by_block_rms(0.7), [g], g)[0][0]
+    rms = np.sqrt(np.mean(np.square(g["kernel"])))
+    close(clipped, {"kernel": g["kernel"] * 0.7 / rms, "bias": g["bias"]})
+
+
 def test_one_lane_with_a_huge_gradient_leaves_the_others_alone():
     g = jnp.array([[0.3, 0.4], [3e20, 4e20], [3.0, 4.0]])
 

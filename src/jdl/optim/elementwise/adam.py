@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -40,6 +41,24 @@ def check_betas(**betas: Number) -> None:
     """Raises unless each concrete rate of averaging lies in [0, 1)."""
     for name, value in betas.items():
         check_number(name, value, "[0, 1)")
+
+
+def two_moments(params: Params, mu_dtype: Any = None) -> AdamState:
+    """The state before the first step."""
+    return AdamState(jnp.zeros((), jnp.int32), moments(params, mu_dtype), square_moments(params))
+
+
+def unbiased(
+    beta: Array, t: Array, nesterov: bool, correct: bool = True
+) -> Callable[[Array, Array], Array]:
+    """`mhat` of a first moment `m` and a gradient `g`, which looks ahead where `nesterov`.
+
+    In factors, not divisors: a division for each element would cost a tenth of an update.
+    """
+    now, ahead = (1 / (1 - beta**t), 1 / (1 - beta ** (t + 1))) if correct else (1, 1)
+    if nesterov:
+        return lambda m, g: beta * ahead * m + (1 - beta) * now * g
+    return lambda m, g: now * m
 
 
 def adamw(
@@ -97,9 +116,7 @@ def adamw(
     check_choice("decay", decay, ["scaled", "independent", "coupled"])
 
     def init(params: Params) -> AdamState:
-        return AdamState(
-            jnp.zeros((), jnp.int32), moments(params, mu_dtype), square_moments(params)
-        )
+        return two_moments(params, mu_dtype)
 
     def update(
         grads: Updates, state: AdamState, params: Params | None = None, **extra: Any
@@ -110,20 +127,15 @@ def adamw(
         if weight_decay is not None:
             wd = at_step(weight_decay, state.step)
             params = select(mask, given(params, "adamw"))
-        # Factors, not divisors: a division for each element would cost a tenth of the update.
-        unbias1 = 1 / (1 - beta1**t) if bias_correction else 1
+        first_hat = unbiased(beta1, t, nesterov, bias_correction)
         unbias2 = 1 / (1 - beta2**t) if bias_correction else 1
-        unbias_next = 1 / (1 - beta1 ** (t + 1)) if bias_correction else 1
 
         def rule(g: Array, w: Any, m: Array, v: Array) -> tuple[Array, Array, Array]:
             if weight_decay is not None and decay == "coupled":
                 g = g + wd * w
             m = beta1 * m + (1 - beta1) * g
             v = beta2 * v + (1 - beta2) * square(g)
-            m_hat = unbias1 * m
-            if nesterov:
-                m_hat = beta1 * unbias_next * m + (1 - beta1) * unbias1 * g
-            step = lr * m_hat / (root(unbias2 * v + under) + outside)
+            step = lr * first_hat(m, g) / (root(unbias2 * v + under) + outside)
             if weight_decay is not None and decay != "coupled":
                 step = step + (lr * wd * w if decay == "scaled" else wd * w)
             return -step, m, v

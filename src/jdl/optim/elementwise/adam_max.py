@@ -19,7 +19,7 @@ from jdl.optim.base import (
     next_count,
     root,
 )
-from jdl.optim.elementwise.adam import AdamState, check_betas
+from jdl.optim.elementwise.adam import AdamState, check_betas, two_moments
 from jdl.optim.transforms.gradient import select
 
 
@@ -153,9 +153,6 @@ def adamaxw(
     if weight_decay is not None:
         check_number("weight_decay", weight_decay, "[0, inf)")
 
-    def init(params: Params) -> AdamState:
-        return AdamState(jnp.zeros((), jnp.int32), moments(params), square_moments(params))
-
     def update(
         grads: Updates, state: AdamState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdamState]:
@@ -177,7 +174,7 @@ def adamaxw(
         updates, m, u = per_leaf(rule, grads, params, state.first_moment, state.second_moment)
         return updates, AdamState(t, m, u)
 
-    return Optimizer(init, update)
+    return Optimizer(two_moments, update)
 
 
 def adamax(

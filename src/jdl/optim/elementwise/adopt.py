@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jdl._checks import check_number
-from jdl.optim._leaves import moments, over, per_leaf, square, square_moments, values_at
+from jdl.optim._leaves import over, per_leaf, square, values_at
 from jdl.optim.base import (
     Number,
     Optimizer,
@@ -20,7 +20,7 @@ from jdl.optim.base import (
     next_count,
     root,
 )
-from jdl.optim.elementwise.adam import AdamState, check_betas
+from jdl.optim.elementwise.adam import AdamState, check_betas, two_moments
 
 
 def _fourth_root(step: Array) -> Array:
@@ -69,9 +69,7 @@ def adopt(
     check_number("eps", eps, "[0, inf)")
 
     def init(params: Params) -> AdamState:
-        return AdamState(
-            jnp.zeros((), jnp.int32), moments(params, mu_dtype), square_moments(params)
-        )
+        return two_moments(params, mu_dtype)
 
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
