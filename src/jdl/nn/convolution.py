@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Shaped
 
 from jdl.nn import initializer
 from jdl.nn.base import Key, Layer, Params, State, check_size, over_features, parameter_dtype
-from jdl.nn.convolution_forms import Spec, vary_over, varying
 from jdl.nn.convolution_primitive import convolution_p
+from jdl.nn.convolution_spec import Spec, vary_over, varying
 
 Sizes = int | Sequence[int]
 Padding = str | int | Sequence[int | Sequence[int]]

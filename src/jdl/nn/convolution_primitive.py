@@ -15,7 +15,9 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jdl.nn.convolution_forms import Spec, on_accelerator, on_cpu
+from jdl.nn.convolution_accelerator import on_accelerator
+from jdl.nn.convolution_cpu import on_cpu
+from jdl.nn.convolution_spec import Spec
 
 
 def _abstract(a: Any, b: Any, *, spec: Spec) -> Any:

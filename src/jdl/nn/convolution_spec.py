@@ -1,0 +1,140 @@
+"""What of a convolution is static, and which pixels meet which: `Spec`.
+
+A convolution is trilinear: `T(x, k, y) = sum(y * conv(x, k))`. The output, the
+gradient of the input and the gradient of the kernel are `T` differentiated by
+`y`, `x` and `k`; each is a function of the other two, told by `Spec.missing`
+which is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Sizes = tuple[int, ...]
+Shape = tuple[int, ...]
+ROLES = ("input", "kernel", "output")
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+class Spec(NamedTuple):
+    """What of a convolution is static.
+
+    Attributes:
+      missing: which of `ROLES` is computed from the other two.
+      image: height and width of the input.
+      window: height and width of the kernel.
+      stride: of the window over the input.
+      padding: `((top, bottom), (left, right))`, zeros added to the input.
+      dilation: distance between the kernel's taps.
+      groups: in how many groups the channels are convolved apart.
+      laned: for each of the two operands, whether it has a leading axis of
+        lanes, each of which is convolved apart; the result has one if any has.
+    """
+
+    missing: str
+    image: Sizes
+    window: Sizes
+    stride: Sizes
+    padding: tuple[tuple[int, int], ...]
+    dilation: Sizes
+    groups: int
+    laned: tuple[bool, ...] = (False, False)
+
+    @property
+    def given(self) -> tuple[str, str]:
+        """The roles of the two operands, in order."""
+        first, second = (role for role in ROLES if role != self.missing)
+        return first, second
+
+    @property
+    def reach(self) -> Sizes:
+        """Height and width of the dilated window, less one."""
+        return tuple(d * (k - 1) for d, k in zip(self.dilation, self.window))
+
+    @property
+    def output(self) -> Sizes:
+        """Height and width of the output."""
+        sizes = zip(self.image, self.padding, self.reach, self.stride)
+        return tuple((n + sum(p) - r - 1) // s + 1 for n, p, r, s in sizes)
+
+    def shapes(self, a: Shape, b: Shape) -> dict[str, Shape]:
+        """The shapes of all three without lanes, from those of the two operands."""
+        given = zip(self.given, (a, b), self.laned)
+        known = {role: shape[1:] if laned else shape for role, shape, laned in given}
+        if self.missing == "kernel":
+            missing: Shape = (*self.window, known["input"][-1] // self.groups, known["output"][-1])
+        elif self.missing == "output":
+            missing = (known["input"][0], *self.output, known["kernel"][-1])
+        else:
+            missing = (known["output"][0], *self.image, known["kernel"][-2] * self.groups)
+        return {**known, self.missing: missing}
+
+    def lanes(self, a: Shape, b: Shape) -> Shape:
+        """The result's leading axis of lanes, if it has one, as a shape."""
+        return next((v[:1] for v, laned in zip((a, b), self.laned) if laned), ())
+
+    def operations(self, a: Shape, b: Shape) -> int:
+        """Additions and multiplications: each output pixel meets each weight of a feature."""
+        shapes = self.shapes(a, b)
+        weights = math.prod(shapes["kernel"][:-1])
+        return 2 * math.prod(self.lanes(a, b)) * math.prod(shapes["output"]) * weights
+
+    @property
+    def plain(self) -> bool:
+        """Whether neither stride nor dilation skips anything."""
+        return self.stride == self.dilation == (1, 1)
+
+
+def varying(x: Any) -> frozenset[Any]:
+    """The names of the `shard_map` axes along which `x` differs, by its type."""
+    aval = jax.typeof(x)
+    manual = getattr(aval, "manual_axis_type", None)
+    return aval.vma if manual is None else manual.varying
+
+
+def vary_over(axes: frozenset[Any], x: Any) -> Any:
+    """`x`, typed as varying over `axes` too, as every operation with two operands types them."""
+    missing = tuple(axes - varying(x))
+    return lax.pcast(x, missing, to="varying") if missing else x
+
+
+def patches(x: Any, spec: Spec) -> Any:
+    """For each window its pixels side by side: `(batch, *spec.output, window * channels)`."""
+    return jnp.concatenate(taps(x, spec), axis=-1)
+
+
+def taps(x: Any, spec: Spec) -> list[Any]:
+    """For each tap of the window the pixels that it reads: `(batch, *spec.output, channels)`."""
+    x = padded(x, *reached(spec))
+    (height, width), (down, right) = spec.output, spec.stride
+    return [
+        x[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
+        for i in range(0, spec.reach[0] + 1, spec.dilation[0])
+        for j in range(0, spec.reach[1] + 1, spec.dilation[1])
+    ]
+
+
+def reached(spec: Spec) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The padding to the last pixel that a window reads: negative where the stride leaves some."""
+    before = [low for low, _ in spec.padding]
+    sizes = zip(spec.image, before, spec.reach, spec.output, spec.stride)
+    after = [(m - 1) * s + 1 + r - n - low for n, low, r, m, s in sizes]
+    return (before[0], after[0]), (before[1], after[1])
+
+
+def padded(x: Any, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+    """`x` with zeros before and after its rows and columns; cropped where negative."""
+    edges = ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0))
+    return lax.pad(x, jnp.zeros((), x.dtype), edges)
+
+
+def transposed(linear: Callable[[Any], Any], shape: tuple[int, ...], cotangent: Any) -> Any:
+    """The transpose of a linear function of an array of `shape`."""
+    zeros = vary_over(varying(cotangent), jnp.zeros(shape, cotangent.dtype))
+    return jax.vjp(linear, zeros)[1](cotangent)[0]
