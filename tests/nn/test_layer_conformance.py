@@ -163,6 +163,83 @@ LAYERS = {
 }
 
 
+# Layers without a number, which join LAYERS in all but what is traced.
+PLAIN = {
+    "max_pool": (nn.max_pool(3, 2, 1), IMAGES),
+    "avg_pool": (nn.avg_pool(2, padding="SAME", count_padding=False), IMAGES),
+    "global_max_pool": (nn.as_layer(nn.global_max_pool), IMAGES),
+    "global_avg_pool": (nn.as_layer(nn.global_avg_pool), IMAGES),
+    "conv_of_sequences": (nn.conv(4, 3, 2, 1, 2, groups=2), STEPS),
+    "sinusoidal_positions": (nn.as_layer(nn.sinusoidal_positions), MASKED),
+    "read_off": (
+        nn.chain(
+            nn.per_step(nn.dense(2)),
+            nn.parallel(nn.last_step, nn.first_step, nn.mean_step),
+        ),
+        MASKED,
+    ),
+    "activations": (
+        nn.parallel(
+            nn.relu, nn.sigmoid, nn.tanh, nn.selu, nn.softplus, nn.gelu, nn.silu, nn.softmax,
+            nn.log_softmax, nn.identity,
+        ),
+        X,
+    ),
+    "with_policy": (nn.with_policy(nn.chain(nn.flatten, nn.dense(3)), nn.Policy()), IMAGES),
+    "vgg": (models.vgg(3, stages=((2,), (3,)), hidden=(4,)), IMAGES),
+    "resnet": (models.resnet(3, depth=8, features=2), IMAGES),
+}  # fmt: skip
+DEEP = {"vgg", "resnet"}
+NO_LAYERS = {
+    "Apply", "Layer", "Masked", "Policy", "Row", "Summary", "Call", "composed", "initializer",
+    "flops", "summary", "record", "recompute_batch_stats", "monte_carlo_prediction", "convolve",
+    "as_layer", "concatenate",
+}  # fmt: skip
+
+
+def test_every_public_layer_is_listed():
+    source = inspect.getsource(inspect.getmodule(training)).split("def training")[0]
+    public = {f"nn.{n}" for n in nn.__all__} - {f"nn.{n}" for n in NO_LAYERS}
+    public |= {f"models.{name}" for name in models.__all__}
+    assert {name for name in public if f"{name}(" not in source and f"{name}," not in source
+            and f"{name})" not in source} == set()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param({name for name in PLAIN if name not in DEEP}, id="layers"),
+        pytest.param(DEEP, id="models", marks=pytest.mark.slow),
+    ],
+)
+def test_lanes_of_layers_without_numbers_equal_lone_runs(x64, names):
+    """Parameters, inputs and keys mapped together: training, gradients and evaluation."""
+
+    def both(x, seeds):
+        lanes, lone = {}, {}
+        for name in sorted(names):
+            run = lambda x, seed, layer=PLAIN[name][0]: training(lambda: layer, {}, x, seed)  # noqa: E731
+            lanes[name] = jax.vmap(run)(x[name], seeds)
+            lone[name] = run(jax.tree.map(lambda leaf: leaf[1], x[name]), seeds[1])
+        return lanes, lone
+
+    def shifted(leaf):
+        if leaf.dtype == np.float32:
+            return jnp.asarray(np.stack([leaf, leaf[::-1], leaf[::-1] * 2]), jnp.float64)
+        return jnp.asarray(np.stack([leaf, leaf[::-1], leaf[::-1]]))
+
+    x = {name: jax.tree.map(shifted, PLAIN[name][1]) for name in names}
+    lanes, lone = jax.jit(both, compiler_options=QUICKLY)(x, jnp.array([3, 4, 5]))
+    for name, wanted in lone.items():
+        got = jax.tree.map(lambda leaf: leaf[1], lanes[name])
+        close = 1e-2 if name == "with_policy" else 1e-9  # bfloat16
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_allclose(a, b, rtol=close, atol=close / 10, err_msg=name)
+        y = jax.tree.leaves(lanes[name]["y"])[0]
+        assert not np.allclose(y[0], y[1]) and not np.allclose(y[1], y[2]), name
+
+
 def training(make, numbers, x, seed):
     """Initialises, trains one step's forward pass and its gradient, and evaluates."""
     x = jax.tree.map(jnp.asarray, x)
@@ -211,10 +288,18 @@ def test_lanes_equal_lone_runs_and_every_number_is_traced(name):
         assert any(not np.allclose(leaf[1], leaf[3]) for leaf in leaves) or "norm" in name
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_shapes_suffice_state_is_left_alone_and_dtypes_follow(name):
+def listed(name):
+    """The layer called `name`, of its second numbers, and its input."""
+    if name in PLAIN:
+        return PLAIN[name]
     make, numbers, x = LAYERS[name]
-    layer = make(**{key: values[1] for key, values in numbers.items()})
+    return make(**{key: values[1] for key, values in numbers.items()}), x
+
+
+# A policy's dtypes are its own.
+@pytest.mark.parametrize("name", sorted({*LAYERS, *PLAIN} - {"with_policy"}))
+def test_shapes_suffice_state_is_left_alone_and_dtypes_follow(name):
+    layer, x = listed(name)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
     params, state = jax.eval_shape(lambda key: layer.init(key, shapes), jax.random.key(0))
     assert layer.name and all(isinstance(part, nn.Layer) for part in layer.parts)
@@ -247,10 +332,9 @@ def test_shapes_suffice_state_is_left_alone_and_dtypes_follow(name):
     assert trained == state
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [*LAYERS, *PLAIN])
 def test_every_layer_is_called_alike(name):
-    make, numbers, _ = LAYERS[name]
-    layer = make(**{key: values[1] for key, values in numbers.items()})
+    layer, _ = listed(name)
     parameters = inspect.signature(layer.apply).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
     assert defaults == {"key": None, "train": False}
