@@ -1,6 +1,7 @@
 """What every optimizer keeps to, over the rows of the table."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from tests.optim.table import ROWS
 
 from jdl import optim
+from jdl.optim.names import OPTIMIZERS
 
 STEPS = 6
 SHAPES = ({"kernel": (3, 2)}, {"bias": (2,), "gain": ()})
@@ -170,6 +172,104 @@ def test_complex_parameters_turn_with_their_phase(row):
     turned = flat(scanned(row, middle(row), *turned))
     assert turned.dtype == np.complex64
     np.testing.assert_allclose(turned / phase, real, rtol=2e-4, atol=2e-5)
+
+
+# What the table does not sweep, with the reason or the test that does.
+NOT_SWEPT = {
+    ("asgd", "t0"): "moves the average alone: recorded in free/test_polyak.py",
+    ("dog", "init_step"): "a pair, of which the row `dog` sweeps the number",
+    ("prodigy", "betas"): "a pair, of which the row `prodigy` sweeps both numbers",
+    ("dadapt_adamw", "betas"): "a pair, of which the row `dadapt_adamw` sweeps both numbers",
+    ("parameter_ema", "decay"): "moves the average alone: lanes in transforms/test_average.py",
+}
+OTHER_ROWS = {"partition": "grouped", "freeze": "first_frozen"}
+AVERAGES = {"parameter_ema", "swa", "polyak_average"}
+
+
+def test_the_table_sweeps_every_number_of_every_optimizer_and_transform():
+    """A number is an argument that is annotated as one."""
+    swept = {}
+    for row in ROWS:
+        swept.setdefault(row.make.__name__, set()).update(row.numbers)
+    public = {name: getattr(optim, name) for name in optim.__all__}
+    made = {name for name, make in public.items() if _returns_an_optimizer(make)}
+    assert set(OPTIMIZERS) <= made
+    for name in sorted(made - AVERAGES - SOLVERS - {"chain", "schedule_free"}):
+        numbers = {
+            p.name
+            for p in inspect.signature(public[name]).parameters.values()
+            if "Number" in str(p.annotation)
+        }
+        missing = numbers - swept.get(OTHER_ROWS.get(name, name), set())
+        assert all((name, number) in NOT_SWEPT for number in missing), (name, missing)
+
+
+def _returns_an_optimizer(make):
+    try:
+        return inspect.signature(make).return_annotation == "Optimizer"
+    except (TypeError, ValueError):
+        return False
+
+
+# Pairs that need the objective as a function, swept in the tests of solvers/.
+SOLVERS = {
+    "bfgs",
+    "gauss_newton",
+    "lbfgs",
+    "levenberg_marquardt",
+    "line_search_descent",
+    "newton",
+    "newton_cg",
+    "scale_by_linesearch",
+    "hutchinson_estimator_diag_hessian",
+}
+
+
+# From a gradient of 0.8 with both averages off, so that `m = g` and `v = g**2`; AdaBelief's
+# `v` is then eps_root alone.
+BOTH_EPS = {
+    name: lambda outside, under: 0.8 / (np.sqrt(0.64 + under) + outside)
+    for name in ("adam", "adamw", "nadam", "nadamw", "amsgrad", "adan", "ademamix", "radam")
+} | {"adabelief": lambda outside, under: 0.8 / (np.sqrt(under) + outside)}
+
+
+def test_eps_and_eps_root_stand_where_they_are_said_to(x64):
+    """By hand, so that neither can be taken for the other, in every rule that has both."""
+    having_both = {
+        name
+        for name in OPTIMIZERS
+        if {"eps", "eps_root"} <= set(inspect.signature(getattr(optim, name)).parameters)
+    }
+    assert having_both == {*BOTH_EPS, "lamb"}
+    for name in sorted(having_both):
+        make = getattr(optim, name)
+        numbers = {"b1": 0.0, "b2": 0.0, "eps": 0.3, "eps_root": 0.02}
+        named = inspect.signature(make).parameters
+        extra = {key: value for key, value in (("b3", 0.0), ("alpha", 0.0)) if key in named}
+        if "weight_decay" in named:
+            extra["weight_decay"] = 0.0
+        if name == "radam":
+            numbers["b2"] = 0.9
+        optimizer = make(0.5, **numbers, **extra)
+        state = optimizer.init(jnp.ones(1))
+        updates, _ = optimizer.update(jnp.array([0.8]), state, jnp.ones(1))
+        if name == "radam":  # its variance is trusted later: six equal gradients
+            for _ in range(6):
+                updates, state = optimizer.update(jnp.array([0.8]), state, jnp.ones(1))
+            big = 2 / (1 - 0.9) - 1
+            n = big - 2 * 6 * 0.9**6 / (1 - 0.9**6)
+            r = np.sqrt((n - 4) * (n - 2) * big / ((big - 4) * (big - 2) * n))
+            expected = 0.5 * r * BOTH_EPS[name](0.3, 0.02)
+        elif name == "lamb":
+            continue  # its norm hides the size of one element: two of them, below
+        else:
+            expected = 0.5 * BOTH_EPS[name](0.3, 0.02)
+        np.testing.assert_allclose(updates, [-expected], rtol=1e-12, err_msg=name)
+    g = np.array([0.8, 0.1])
+    u = g / (np.sqrt(g**2 + 0.02) + 0.3)
+    optimizer = optim.lamb(0.5, 0.0, 0.0, 0.3, 0.02, 0.0)
+    updates, _ = optimizer.update(jnp.array(g), optimizer.init(jnp.ones(2)), jnp.ones(2))
+    np.testing.assert_allclose(updates, -0.5 * u * np.sqrt(2) / np.linalg.norm(u), rtol=1e-12)
 
 
 def test_says_what_a_tree_of_another_structure_was():

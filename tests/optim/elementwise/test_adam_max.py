@@ -21,17 +21,23 @@ def test_is_a_rule_with_two_moments(make):
 
 
 @pytest.mark.parametrize("corrected_maximum", [False, True])
-def test_amsgrad_is_its_loop(corrected_maximum, x64):
+@pytest.mark.parametrize("correct", [(True, True), (False, True), (True, False)])
+def test_amsgrad_is_its_loop(corrected_maximum, correct, x64):
     w, m, v, top, expected = START, np.zeros(3), np.zeros(3), np.zeros(3), []
     for t, g in enumerate(GRADS, start=1):
         m = 0.6 * m + 0.4 * g
         v = 0.8 * v + 0.2 * g**2
-        c2 = 1 - 0.8**t
+        c1, c2 = 1 - 0.6**t if correct[0] else 1, 1 - 0.8**t if correct[1] else 1
         top = np.maximum(top, v if corrected_maximum else v / c2)
         v_hat = top / c2 if corrected_maximum else top
-        w = w - rate(t - 1) * m / (1 - 0.6**t) / (np.sqrt(v_hat + 0.02) + 0.3)
+        w = w - rate(t - 1) * m / c1 / (np.sqrt(v_hat + 0.02) + 0.3)
         expected.append(w)
-    found, state = run(optim.amsgrad(rate, 0.6, 0.8, 0.3, 0.02, correct_maximum=corrected_maximum))
+    found, state = run(
+        optim.amsgrad(
+            rate, 0.6, 0.8, 0.3, 0.02, correct_maximum=corrected_maximum,
+            bias_correction_mu=correct[0], bias_correction_nu=correct[1],
+        )
+    )  # fmt: skip
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     np.testing.assert_allclose(state.largest_second_moment, top, rtol=1e-12)
     np.testing.assert_allclose(state.second_moment, v, rtol=1e-12)

@@ -36,3 +36,8 @@ def test_adopt_clips_the_modulus_of_a_complex_number():
     np.testing.assert_array_equal(move, 0)
     move, _ = optimizer.update(jnp.array([3 + 4j]), state)
     np.testing.assert_allclose(move, [-0.3 - 0.4j], rtol=1e-6)
+    optimizer = optim.adopt(1.0, 0.0, 0.0, clip_value_fn=lambda t: 20.0 * t)
+    within, _ = optimizer.update(jnp.array([3 + 4j]), state)
+    np.testing.assert_allclose(within, [-3 - 4j], rtol=1e-6)
+    unclipped = optim.adopt(1.0, 0.0, 0.0, use_clipping=False, clip_value_fn=lambda t: 0.5 * t)
+    np.testing.assert_allclose(unclipped.update(jnp.array([3 + 4j]), state)[0], within, rtol=1e-6)

@@ -1,5 +1,6 @@
 """Schedules against optax's and torch's values, closed forms, and lanes."""
 
+import inspect
 import pathlib
 import sys
 
@@ -212,6 +213,24 @@ def test_every_number_may_be_traced(make, numbers):
         np.testing.assert_allclose(found, values(make(**lane)), rtol=3e-5, atol=1e-6)
     for name, found in zip(numbers, traced[1:], strict=True):
         assert np.max(np.abs(found - traced[0])) > 1e-3, f"{name} makes no difference"
+
+
+# Made of pairs or of other schedules; a lambda of `TRACED` traces the numbers inside.
+NESTED = {"warmup", "join_schedules", "piecewise_constant_schedule"}
+NESTED |= {"piecewise_interpolate_schedule", "sgdr_schedule"}
+
+
+def test_every_argument_of_every_schedule_is_traced_above():
+    traced = {make.__name__: set(numbers) for make, numbers in TRACED}
+    public = {name: getattr(optim, name) for name in optim.__all__}
+    for name, make in public.items():
+        if getattr(make, "__module__", "").startswith("jdl.optim.schedules") and "chedule" in str(
+            inspect.signature(make).return_annotation
+        ):
+            flags = {p.name for p in inspect.signature(make).parameters.values()}
+            flags = {flag for flag in flags if flag == "staircase"}
+            arguments = set(inspect.signature(make).parameters) - flags
+            assert name in NESTED or arguments == traced[name], name
 
 
 def test_the_first_update_uses_step_0():

@@ -134,7 +134,7 @@ def test_full_batch_logistic_regression_on_digits_over_a_path_of_penalties(x64):
     from jdl import data
 
     train = data.digits().train
-    x, y = jnp.asarray(train[0][:400], float), jnp.asarray(train[1][:400])
+    x, y = jnp.asarray(train[0], float), jnp.asarray(train[1])
     penalties = jnp.array([0.3, 0.1, 0.01, 0.003])
     w = {"kernel": jnp.zeros((x.shape[1], 10)), "bias": jnp.zeros(10)}
     solve = jax.jit(
@@ -318,6 +318,28 @@ def test_an_optimizer_as_the_method_in_lanes_with_schedules(x64):
         assert int(ours.evaluations[lane]) == t + 1
         converged = best[2] <= 1e-3
         assert int(ours.status[lane]) == (optim.CONVERGED if converged else optim.MAX_ITERATIONS)
+
+
+def test_newton_steps_with_a_schedule_of_their_damping_in_lanes(x64):
+    """Undamped it is exact in one step; damped, each step shrinks the error by a known factor."""
+    h = np.array([[4.0, 1.0], [1.0, 3.0]])
+    centre = np.array([0.7, -1.5])
+    bowl = lambda w: 0.5 * (w - centre) @ jnp.asarray(h) @ (w - centre)  # noqa: E731
+
+    def solve(damping, start):
+        newton = optim.newton(1.0, lambda t: damping / (1 + t), linesearch=None)
+        return optim.minimize(bowl, start, newton, max_iterations=5, gradient_tolerance=1e-12)
+
+    dampings, starts = np.array([0.0, 0.5, 4.0]), np.array([[3.0, 1.0], [-2.0, 5.0], [0.1, 0.2]])
+    lanes = jax.jit(jax.vmap(solve))(jnp.array(dampings), jnp.array(starts))
+    for lane, damping in enumerate(dampings):
+        error, steps = starts[lane] - centre, 1 if damping == 0 else 5
+        for t in range(steps):
+            error = error - np.linalg.solve(h + damping / (1 + t) * np.eye(2), h @ error)
+        np.testing.assert_allclose(lanes.params[lane], centre + error, rtol=1e-10)
+        assert int(lanes.iterations[lane]) == steps
+    codes = [optim.CONVERGED, optim.MAX_ITERATIONS, optim.MAX_ITERATIONS]
+    assert lanes.status.tolist() == codes
 
 
 def test_an_lbfgs_with_a_schedule_and_a_diverging_rate_in_lanes(x64):

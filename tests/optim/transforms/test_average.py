@@ -99,6 +99,20 @@ def test_lanes_have_their_own_numbers():
     np.testing.assert_allclose(swa, [w[1:].mean(0), w[[3, 5]].mean(0), w[5]], rtol=1e-6)
 
 
+def test_the_last_sample_replaces_an_average_that_is_far_larger():
+    optimizer = optim.parameter_ema(0.0)
+    state = optimizer.init(jnp.array([1e20]))
+    _, state = optimizer.update(jnp.array([-2.0]), state, jnp.array([3.0]))
+    assert state.average.tolist() == [1.0]
+
+
+def test_the_sample_is_rounded_as_the_parameter_is():
+    w, u = jnp.array([1.0], jnp.bfloat16), jnp.array([1e-3], jnp.float32)
+    for optimizer in (optim.parameter_ema(0.0), optim.swa()):
+        _, state = optimizer.update(u, optimizer.init(w), w)
+        assert state.average.tolist() == [1.0]
+
+
 def test_is_float32_for_bfloat16_and_sees_the_rounded_parameters():
     optimizer = optim.parameter_ema(0.0)
     w = jnp.array([1.0], jnp.bfloat16)

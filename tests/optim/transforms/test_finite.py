@@ -32,6 +32,8 @@ def test_a_step_that_is_not_finite_changes_nothing(x64):
     assert all(float(jnp.max(jnp.abs(x))) == 0 for u in skipped[1:3] for x in u.values())
     counts = (int(state.consecutive), int(state.total), bool(state.last_finite))
     assert counts == (0, 2, True)
+    first = optim.apply_if_finite(inner, 3).init(w)
+    assert (int(first.consecutive), int(first.total), bool(first.last_finite)) == (0, 0, True)
 
 
 def test_too_many_in_a_row_pass():

@@ -27,10 +27,10 @@ class AdafactorState(NamedTuple):
 
     Attributes:
       step: the number of updates made.
-      rows: the second moment averaged over the longest axis, where it is factored, else empty.
+      rows: the second moment averaged over the longest axis where it is factored, else None.
       columns: the second moment averaged over the second longest axis, likewise.
-      second_moment: the second moment itself where it is not factored, else empty.
-      momentum: average of the updates, shaped as the parameters; empty without momentum.
+      second_moment: the second moment itself where it is not factored, else None.
+      momentum: average of the updates, shaped as the parameters; None without momentum.
     """
 
     step: Int[Array, ""]
@@ -114,16 +114,14 @@ def adafactor(
         return int(order[-2]), int(order[-1])
 
     def init(params: Params) -> AdafactorState:
-        def leaf(w: Any) -> tuple[Array, ...]:
-            square_of_w = jnp.real(wide(w))
-            axes = axes_of(w)
-            empty, whole = jnp.zeros((0,), square_of_w.dtype), jnp.zeros_like(square_of_w)
-            kept = jnp.zeros((0,) if momentum is None else w.shape, dtype_momentum)
+        def leaf(w: Any) -> tuple[Array | None, ...]:
+            whole, axes = jnp.zeros_like(jnp.real(wide(w))), axes_of(w)
+            kept = None if momentum is None else jnp.zeros(w.shape, dtype_momentum)
             if axes is None:
-                return empty, jnp.copy(empty), whole, kept
+                return None, None, whole, kept
             short, long = axes
-            rows = jnp.zeros(np.delete(w.shape, long), square_of_w.dtype)
-            return rows, jnp.zeros(np.delete(w.shape, short), square_of_w.dtype), empty, kept
+            rows = jnp.zeros(np.delete(w.shape, long), whole.dtype)
+            return rows, jnp.zeros(np.delete(w.shape, short), whole.dtype), None, kept
 
         structure: Any = jax.tree.structure(params)
         leaves = [leaf(w) for w in jax.tree.leaves(params)]

@@ -115,8 +115,8 @@ def swa(start: Any = 0, period: Any = 1) -> Optimizer:
     def update(
         grads: Updates, state: AverageState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AverageState]:
-        since = at_step(state.step, 0) - at_step(start, 0)
-        counts = (since >= 0) & (jnp.mod(since, at_step(period, 0)) == 0)
+        since = state.step - start
+        counts = (since >= 0) & (jnp.mod(since, period) == 0)
         weight = state.weight + counts.astype(state.weight.dtype)
         # Before the start the average follows the parameters.
         share = jnp.where(counts, 1 / jnp.maximum(weight, 1), jnp.where(weight > 0, 0, 1))
