@@ -1,4 +1,4 @@
-"""`jdl report`: the table and the picture of a run, finished or still running."""
+"""`jdl report`: the table, the pictures and the page of a run, finished or still running."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from jdl.cli.options import arg
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Show what a run has found so far: a table and a picture.
+    """Show what a run has found so far: a table, pictures, and all of it as one HTML page.
+
+    The page, which sorts and filters every trial, and its pictures (learning
+    curves, slices, importance, parallel coordinates, a pair of hyperparameters,
+    rungs, lanes) are written to `report/` in the run's folder.
 
     Attributes:
       run_folder: the folder of a run of `jdl sweep`, `jdl train` or their Python functions.
       by: the hyperparameter along the picture's axis.
       metric: what to compare by.
       best: how many of the best trials to list as well.
-      out: the picture's file.
-      no_plot: draw no picture.
+      out: the file of the picture along the axis.
+      no_plot: draw no picture and write no page.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional, arg("RUN")]
@@ -56,4 +60,6 @@ class Report:
             plot=not self.no_plot,
             file=self.out,
         )
+        if not self.no_plot:
+            summary.say_report(results, self.run_folder, self.metric)
         return 0

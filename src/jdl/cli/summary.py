@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jdl.cli import folder, picture
-from jdl.plot import sweep_figure
+from jdl.plot import sweep_figure, write_report
 from jdl.plot.points import group_of, varying
 from jdl.plot.style import words
 from jdl.sweep import Results, Summary
@@ -56,6 +57,13 @@ def show(
     chance = folder.read_note(out).get("chance") if "accuracy" in metric else None
     path = file or out / f"{axis}.png"
     _say(screen, picture.save(lambda: sweep_figure(results, axis, metric, chance), path, out))
+
+
+def say_report(results: Results, out: Path, metric: str | None = None) -> None:
+    """Writes the report's page and pictures into the run's folder, and says where."""
+    with contextlib.suppress(ModuleNotFoundError):  # the picture before has said so
+        files = write_report(results, out / "report", metric)
+        _say(console(), f"report:  {files[0]}")
 
 
 def show_trials(results: Results, count: int, metric: str) -> None:

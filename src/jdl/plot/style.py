@@ -15,6 +15,11 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK = "#333333"
 FAINT = "#8a8a8a"
 
+# How a trial ended, in every picture: blue, orange and black stay apart for every reader.
+DONE, STOPPED, DIVERGED = "#0072B2", "#E69F00", "#000000"
+# Bad to good; dark to light for readers of any colour vision (Nunez, Anderton and Renslow, 2018).
+SHADES = "cividis"
+
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,

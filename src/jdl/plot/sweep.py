@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jdl.plot.columns import NAMES, is_better_higher, say
 from jdl.plot.points import Point, is_log, is_number, points_by_group, values_of, varying
-from jdl.plot.style import FAINT, line_styles, new_figure, styled, words
-
-_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
-NAMES = {"lr": "learning rate", "l2": "strength of the L2 penalty"}
+from jdl.plot.scale import scale_y
+from jdl.plot.style import FAINT, line_styles, new_figure, styled
 
 
 def sweep_figure(results: Any, name: str, metric: str, chance: float | None = None) -> Any:
@@ -69,8 +68,7 @@ def _draw(
     axes.plot([min(place.values()), max(place.values())], [math.nan, math.nan])
     styles = line_styles(list(groups))
     others = any(n != name for n in varying(results, static=False))
-    judged = metric == results.metric
-    maximise = results.specification["goal"] == "max" if judged else "accuracy" in metric
+    maximise = is_better_higher(results, metric)
     for label, points in groups.items():
         # Where other numbers vary, a line is a profile only if values of `name` recur; and
         # between names there is nothing to join.
@@ -78,15 +76,14 @@ def _draw(
         scattered = lonely or not is_number(values)
         _draw_group(axes, label, points, place, styles[label], scattered)
     shown = [y for points in groups.values() for p in points for y in (*p.span, p.early)]
-    _scale_y(axes, metric, [y for y in shown if not math.isnan(y)], maximise)
+    scale = scale_y(axes, metric, [y for y in shown if not math.isnan(y)], maximise)
     # Far below everything, chance would only press the curves together.
     if chance is not None and chance >= axes.get_ylim()[0]:
         axes.axhline(chance, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
         where = axes.get_yaxis_transform()
         axes.text(1.01, chance, "chance", transform=where, va="center", color=FAINT, fontsize=8.5)
     _mark_best(axes, groups, place, maximise)
-    scale = axes.get_yscale().replace("function", "logit")
-    axes.set_ylabel(f"final {words(metric)}" + (f" ({scale} scale)" if scale != "linear" else ""))
+    axes.set_ylabel(say(metric) + scale)
     axes.set_title(_title(results))
     if len(groups) > 1 or "" not in groups:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -166,29 +163,6 @@ def _mark_best(
         va="bottom" if maximise else "top",
         fontsize=8.5,
     )
-
-
-def _scale_y(axes: Any, metric: str, means: list[float], maximise: bool) -> None:
-    axes.margins(y=0.12)
-    if "accuracy" in metric and means:
-        # On a linear scale all that is well trained is one thick line at the top.
-        inside = np.clip([min(means), max(means)], 0.01, 0.9995)
-        worst, best = np.log(inside / (1 - inside))
-        margin = 0.1 * (best - worst) + 0.15
-        low, high = 1 / (1 + np.exp([margin - worst, -margin - best]))
-        ticks = [y for y in _TICKS if low <= y <= high]
-        if len(ticks) < 3:
-            return
-
-        def stretch(y: np.ndarray) -> np.ndarray:
-            part = np.clip(y, low / 4, 1 - (1 - high) / 4)
-            return np.log(part / (1 - part))
-
-        axes.set_yscale("function", functions=(stretch, lambda z: 1 / (1 + np.exp(-z))))
-        axes.set_ylim(low, high)
-        axes.set_yticks(ticks, [f"{y:g}" for y in ticks])
-    elif means and min(means) > 0 and not maximise and max(means) / min(means) > 30:
-        axes.set_yscale("log")
 
 
 def _draw_strip(

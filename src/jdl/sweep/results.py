@@ -42,6 +42,19 @@ class TrialResult(NamedTuple):
         return getattr(self.state, "params", self.state)
 
 
+class Lanes(NamedTuple):
+    """Where and when trials ran.
+
+    Attributes:
+      of: the lane of each trial that took one.
+      segments: rows of turn, trial and how many reports the trial made in that
+        turn; a turn is one compiled segment of one program.
+    """
+
+    of: dict[int, int]
+    segments: np.ndarray
+
+
 class Summary(NamedTuple):
     """The trials of one configuration, over its seeds.
 
@@ -70,12 +83,14 @@ class Results:
         curves: Mapping[str, np.ndarray],
         notes: Mapping[str, Any],
         folder: str | os.PathLike[str] | None = None,
+        lanes: Lanes | None = None,
     ):
         self.specification = dict(specification)
         self.trials = list(trials)
         self.folder = None if folder is None else os.fspath(folder)
         self._curves = dict(curves)
         self._notes = dict(notes)
+        self.lanes = lanes or Lanes({}, np.zeros((0, 3), int))
         self.make_trial: Callable[[dict[str, Any]], Any] | None = None  # known after `sweep.run`
 
     @staticmethod
@@ -113,7 +128,8 @@ class Results:
                 like = state_like(trial_id) if state_like else None
                 state = leaves if like is None else to_keys(checkpoint.fill(like, leaves))
             trials.append(TrialResult(trial_id, config, status, steps, metrics | final, state))
-        return Results(specification, trials, curves, db.notes(), db.folder)
+        lanes = Lanes({trial: lane for trial, (_, lane, _) in db.seats().items()}, db.segments())
+        return Results(specification, trials, curves, db.notes(), db.folder, lanes)
 
     @property
     def metric(self) -> str:
