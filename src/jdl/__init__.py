@@ -3,7 +3,18 @@
 import importlib
 from types import ModuleType
 
-__all__ = ["data", "losses", "metrics", "models", "nn", "optim", "sweep", "train", "tree"]
+__all__ = [
+    "data",
+    "diagnose",
+    "losses",
+    "metrics",
+    "models",
+    "nn",
+    "optim",
+    "sweep",
+    "train",
+    "tree",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""The command line: `jdl sweep`, `jdl train`, `jdl report`, `jdl doctor`.
+"""The command line: `jdl check`, `jdl sweep`, `jdl train`, `jdl report`, `jdl doctor`.
 
 What is heavy is imported inside the commands, so that help is quick.
 """
@@ -18,7 +18,8 @@ optimizers at thirty learning rates, and shows which wins. Each command explains
 itself: `jdl sweep --help`.
 
 `jdl --version` prints the version. JDL_DEBUG=1 in the environment shows where
-an error came from. Exit codes: 0 done, 1 something is wrong (doctor), 2 an
+an error came from. Exit codes: 0 done, 1 something is wrong (doctor, check),
+2 an
 error, 130 interrupted.
 """
 
@@ -27,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that `argv` (by default the process's arguments) names.
 
     Returns:
-      The exit code: 0 done, 1 the doctor found something wrong, 2 an error, 130
-      an interruption.
+      The exit code: 0 done, 1 the doctor or the check found something wrong, 2 an
+      error, 130 an interruption.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     import tyro
 
+    from jdl.cli.check import Check
     from jdl.cli.doctor import Doctor
     from jdl.cli.report import Report
     from jdl.cli.sweep import Sweep
@@ -61,6 +63,7 @@ def _run(arguments: list[str]) -> int:
     commands: dict[str, Callable[..., Any]] = {
         "sweep": Sweep,
         "train": Train,
+        "check": Check,
         "report": Report,
         "doctor": Doctor,
     }

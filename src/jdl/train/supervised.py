@@ -81,16 +81,25 @@ def supervised(
         params, model_state = model.init(key, example)
         return TrainState(params, model_state, optimizer.init(params))
 
-    def step(state: TrainState, batch: Batch, key: Any) -> tuple[TrainState, Metrics]:
-        if augment is not None:
-            batch = augment(jax.random.fold_in(key, jnp.uint32(_AUGMENT_STREAM)), batch)
+    def minimised(
+        params: PyTree, state: TrainState, batch: Batch, key: Any
+    ) -> tuple[Any, tuple[Metrics, PyTree]]:
         x, y = batch
+        outputs, model_state = model.apply(params, state.model_state, x, key=key, train=True)
+        values = means(outputs, y)
+        penalty = 0.0 if l2 is None else 0.5 * l2 * _sum_of_squares(params)
+        return values["loss"] + penalty, (values, model_state)
+
+    def augmented(batch: Batch, key: Any) -> Batch:
+        if augment is None:
+            return batch
+        return augment(jax.random.fold_in(key, jnp.uint32(_AUGMENT_STREAM)), batch)
+
+    def step(state: TrainState, batch: Batch, key: Any) -> tuple[TrainState, Metrics]:
+        batch = augmented(batch, key)
 
         def objective(params: PyTree) -> tuple[Any, tuple[Metrics, PyTree]]:
-            outputs, model_state = model.apply(params, state.model_state, x, key=key, train=True)
-            values = means(outputs, y)
-            penalty = 0.0 if l2 is None else 0.5 * l2 * _sum_of_squares(params)
-            return values["loss"] + penalty, (values, model_state)
+            return minimised(params, state, batch, key)
 
         (value, (values, model_state)), grads = jax.value_and_grad(objective, has_aux=True)(
             state.params
@@ -111,6 +120,9 @@ def supervised(
         outputs, _ = model.apply(state.params, state.model_state, x)
         return means(outputs, y)
 
+    def objective(state: TrainState, batch: Batch, key: Any) -> Any:
+        return minimised(state.params, state, augmented(batch, key), key)[0]
+
     def predict(state: TrainState, x: Any, key: Any = None) -> Any:
         return output(model.apply(state.params, state.model_state, x, key=key)[0])
 
@@ -126,7 +138,14 @@ def supervised(
             example=batch[0],
         )
 
-    return Trial(init, step, evaluate, None if example is not None else bind, predict=predict)
+    return Trial(
+        init,
+        step,
+        evaluate,
+        None if example is not None else bind,
+        predict=predict,
+        objective=objective,
+    )
 
 
 def _sum_of_squares(params: PyTree) -> Array:

@@ -1,0 +1,160 @@
+"""What checks need of a trial beyond its three functions: where its parameters are, and its rate.
+
+A trial is looked at from outside, by `init`, `step` and `evaluate` alone, so that one written
+with any library, or none, can be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jdl import tree
+from jdl.engine.trial import Batch, Metrics, State, Trial
+
+
+def params_of(state: State) -> PyTree:
+    """The parameters in a trial's state.
+
+    They are `state.params`, else `state["params"]`, else the first element of a
+    plain tuple or list, else the state itself.
+
+    >>> params_of({"params": 1.0, "moments": 2.0}), params_of((1.0, 2.0)), params_of(3.0)
+    (1.0, 1.0, 3.0)
+    """
+    if hasattr(state, "params"):
+        return state.params
+    if isinstance(state, dict) and "params" in state:
+        return state["params"]
+    if type(state) in (tuple, list) and state:
+        return state[0]
+    return state
+
+
+def with_params(state: State, params: PyTree) -> State:
+    """`state` with its parameters replaced."""
+    if hasattr(state, "_replace") and hasattr(state, "params"):
+        if "params" in state._fields:
+            return state._replace(params=params)
+        # A state around another one, whose parameters it shows as its own.
+        held = next(n for n, v in state._asdict().items() if getattr(v, "params", None) is not None)
+        return state._replace(**{held: with_params(getattr(state, held), params)})
+    if hasattr(state, "replace"):
+        return state.replace(params=params)
+    if isinstance(state, dict) and "params" in state:
+        return {**state, "params": params}
+    if type(state) in (tuple, list) and state:
+        return type(state)([params, *state[1:]])
+    return params
+
+
+def objective(trial: Trial) -> Callable[[PyTree, State, Batch, Any], Any]:
+    """`(params, state, batch, key) -> loss`, to be differentiated.
+
+    It is what the step minimises, penalty and dropout included, where the
+    trial says so; else the loss that it evaluates.
+
+    Raises:
+      ValueError: (when called) the trial evaluates no "loss".
+    """
+
+    def value(params: PyTree, state: State, batch: Batch, key: Any) -> Any:
+        state = with_params(state, params)
+        if trial.objective is not None:
+            return trial.objective(state, batch, key)
+        return loss_in(trial.evaluate(state, batch))
+
+    return value
+
+
+def loss_in(metrics: Metrics) -> Any:
+    """The metric called "loss".
+
+    Raises:
+      ValueError: there is none.
+    """
+    if "loss" not in metrics:
+        raise ValueError(
+            f'A check needs a metric called "loss", but the trial evaluates {sorted(metrics)}.'
+        )
+    return metrics["loss"]
+
+
+def rescaled(trial: Trial) -> Callable[[Any], Trial]:
+    """`trial` at multiples of its own learning rate: a function of the factor.
+
+    The step is taken and its change of the parameters multiplied, which is what
+    another rate does wherever the update is proportional to it: descent with or
+    without momentum, Adam and its relatives. (Not line searches, nor averages
+    that the optimizer keeps of its parameters: give `learning_rate_range` a
+    function of the rate for those.)
+    """
+
+    def make(factor: Any) -> Trial:
+        def step(state: State, batch: Batch, key: Any) -> tuple[State, Metrics]:
+            after, metrics = trial.step(state, batch, key)
+            moved = jax.tree.map(
+                lambda w, v: (
+                    (w + factor * (v - w)).astype(w.dtype)
+                    if jnp.issubdtype(w.dtype, jnp.inexact)
+                    else v
+                ),
+                params_of(state),
+                params_of(after),
+            )
+            return with_params(after, moved), metrics
+
+        return trial._replace(step=step, bind=None)
+
+    return make
+
+
+def layers_of(params: PyTree) -> dict[str, Any]:
+    """The weights by name, in order of depth: leaves of two axes or more that are real numbers.
+
+    Numbers in a path count as numbers, so that layer 10 follows layer 9.
+    """
+    leaves = {
+        name: leaf
+        for name, leaf in tree.named_leaves(params).items()
+        if getattr(leaf, "ndim", 0) > 1 and jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
+    return dict(sorted(leaves.items(), key=lambda item: _natural(item[0])))
+
+
+def _natural(name: str) -> list[Any]:
+    words, digits = [], ""
+    for letter in [*name, ""]:
+        if letter.isdigit():
+            digits += letter
+            continue
+        if digits:
+            words.append((0, int(digits), ""))
+            digits = ""
+        words.append((1, 0, letter))
+    return words
+
+
+def classes_in(batch: Batch) -> int | None:
+    """How many classes the integer labels of `batch = (x, y)` have; None if `y` is no label."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        return None
+    labels = np.asarray(batch[1])
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        return None
+    return int(labels.max()) + 1
+
+
+def first(batch: Batch, count: int) -> Batch:
+    """The first `count` examples of `batch`."""
+    return jax.tree.map(lambda a: a[:count], batch)
+
+
+def length(batch: Batch) -> int:
+    """How many examples `batch` holds."""
+    return int(jax.tree.leaves(batch)[0].shape[0])
