@@ -62,7 +62,12 @@ def test_text_that_will_not_do(tmp_path, options, message):
 
 def test_perplexity_comes_near_the_entropy_of_the_text(chain):
     result = train.fit(
-        next_letter(0.02), data.text(chain, 16), epochs=8, batch_size=25, progress=False
+        next_letter(0.02),
+        data.text(chain, 16),
+        epochs=8,
+        batch_size=25,
+        metric="valid_loss",
+        progress=False,
     )
     entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
     assert entropy < result.metrics["test_loss"] < entropy + 0.1

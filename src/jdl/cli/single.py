@@ -52,6 +52,8 @@ def show(results: Results, out: Path, *, plot: bool = True, file: Path | None = 
     if trial.status == "diverged":
         steps = f"{trial.steps} step{'s' * (trial.steps != 1)}"
         say(f"The run diverged after {steps}: a lower rate may help.")
+    elif trial.status == "stopped":
+        say(f"Stopped early after {trial.steps} steps: no report got better than the best.")
     elif trial.status != "done":
         say(f"The run has not ended: {reports} of {len(results.steps)} reports so far.")
     say(f"run:     {out}")

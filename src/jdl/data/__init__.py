@@ -23,6 +23,7 @@ from jdl.data.sampling import (
     sampler,
     weighted_indices,
 )
+from jdl.data.source import Stream
 from jdl.data.stream import batches, prefetch
 from jdl.data.tables import csv, npy, npz
 from jdl.data.text import text
@@ -31,6 +32,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Sampler",
+    "Stream",
     "augment",
     "batch_indices",
     "batches",

@@ -1,4 +1,4 @@
-"""Training: trials made from a model and an optimizer."""
+"""Training: trials made from a model and an optimizer, one run of one, and what comes of it."""
 
 from jdl.engine.checkpoint import CheckpointError, load, save
 from jdl.engine.trial import Trial
@@ -12,16 +12,24 @@ from jdl.train.calibration import (
     with_temperature,
 )
 from jdl.train.ensemble import Ensemble, stacked
+from jdl.train.exported import export, load_exported
 from jdl.train.fit import Fit, Interrupted, fit
 from jdl.train.language import language_model, perplexity
+from jdl.train.loop import Callback, Report
+from jdl.train.predict import evaluate, predict
 from jdl.train.selection import greedy_weights, likelihood
+from jdl.train.sharded import load_sharded, save_sharded
 from jdl.train.supervised import TrainState, classifier, regressor, supervised
+from jdl.train.tensorboard import tensorboard
 
 __all__ = [
     # a run
     "fit",
     "Fit",
     "Interrupted",
+    "Report",
+    "Callback",
+    "tensorboard",
     # what runs
     "Trial",
     "classifier",
@@ -31,6 +39,11 @@ __all__ = [
     "autoencoder",
     "supervised",
     "TrainState",
+    # a trained network
+    "evaluate",
+    "predict",
+    "export",
+    "load_exported",
     # averages and ensembles
     "averaged",
     "Average",
@@ -48,5 +61,7 @@ __all__ = [
     # checkpoints
     "save",
     "load",
+    "save_sharded",
+    "load_sharded",
     "CheckpointError",
 ]

@@ -1,25 +1,33 @@
-"""`fit`: one training run, as the lane engine with one lane."""
+"""`fit`: one training run, on one device or with its batches split over many."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
+from jdl._checks import check_number
+from jdl.data.batches import steps_per_epoch
 from jdl.data.dataset import Dataset, check
+from jdl.data.source import Position, Reader, Stream
+from jdl.data.stream import batches
 from jdl.engine import checkpoint, store
-from jdl.engine.goal import Goal, choose_goal
-from jdl.engine.group import Group, Queued
-from jdl.engine.keys import to_keys
-from jdl.engine.loop import CHECKPOINT, Loop
-from jdl.engine.plan import lane_mesh, make_plan, use_all_cores
-from jdl.engine.program import check_data, trace_shapes
+from jdl.engine.goal import choose_goal
+from jdl.engine.keys import to_keys, trial_keys
+from jdl.engine.plan import use_all_cores
+from jdl.engine.program import Workload, check_data, trace_shapes
 from jdl.engine.progress import Progress
 from jdl.engine.specification import fingerprint
 from jdl.engine.trial import Trial
 from jdl.engine.workload import make_workload
+from jdl.nn.base import check_size
+from jdl.train.layout import make_layout
+from jdl.train.loop import CHECKPOINT, STATE, Callback, Training
+from jdl.train.programs import make_programs
 
 
 class Fit(NamedTuple):
@@ -28,10 +36,10 @@ class Fit(NamedTuple):
     Attributes:
       state: the trial's state at its best report, or at its last one.
       step: training steps that `state` has seen.
-      metrics: what was reported at that step; the test metrics are of the last.
+      metrics: what was reported at that step, and the test metrics of `state`.
       curves: every reported metric, one value a report.
       steps: the training step of each report.
-      status: done, diverged, or running if it was interrupted.
+      status: done, stopped early, diverged, or running if it was interrupted.
     """
 
     state: PyTree
@@ -65,29 +73,52 @@ def fit(
     metric: str | None = None,
     goal: str | None = None,
     keep: str | None = None,
+    patience: int | None = None,
+    min_delta: float = 0.0,
+    callbacks: Sequence[Callback] = (),
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     report_every: int | None = None,
+    resident: bool = True,
+    devices: int | Sequence[Any] = 1,
+    split_state: bool = False,
     checkpoint_seconds: float = 30.0,
     eval_batch_size: int = 1024,
     diverged_above: float = 1e6,
     progress: bool = True,
 ) -> Fit:
-    """Trains one trial, on the first local device, as a lane of a sweep would be.
+    """Trains one trial, which on one device goes as a lane of a sweep would.
+
+    On several devices each batch is split over them and the program is the one
+    of a single device, which the compiler partitions: gradients are summed, and
+    batch norm's statistics are those of the whole batch.
 
     Args:
       trial: what to train.
-      data: a `Dataset`, or `(train, valid, test)` with each `(x, y)` or None.
+      data: a `Dataset`, or `(train, valid, test)` with each `(x, y)` or None;
+        the training split may be a `data.Stream`.
       epochs: passes over the training split, the remainder of a batch dropped.
       steps: training steps, instead of `epochs`.
-      batch_size: examples in a training step.
+      batch_size: examples in a training step, over all devices.
       metric: what reports are judged by, as in `sweep.run`.
       goal: "max" or "min"; None maximises accuracies and minimises the rest.
       keep: "best", the state at the best report, or "last"; None keeps the best
         where there is a validation split.
+      patience: stop early after so many reports in a row of which none was the
+        best; None trains to the end.
+      min_delta: by how much a report has to be better to count for `patience`.
+      callbacks: each is called with every `Report`, on the host; one that
+        returns something true ends the run. A resumed run reports once more
+        what came after its checkpoint.
       seed: the root of all random numbers.
-      out: the run's folder. The same call with the same folder resumes.
-      report_every: steps between reports; an epoch if `epochs` is given.
+      out: the run's folder. The same call with the same folder resumes, to the bit.
+      report_every: steps between reports; an epoch if `epochs` is given. A run
+        can be taken up again at a report.
+      resident: keep the training split on the device; False streams its batches,
+        the same ones in the same order, for what is too large (memory-mapped
+        arrays are read batch by batch).
+      devices: how many local devices, or which.
+      split_state: split large parameters and their averages over the devices too.
       checkpoint_seconds: between checkpoints.
       eval_batch_size: the most examples evaluated at once.
       diverged_above: as in `sweep.run`.
@@ -99,10 +130,20 @@ def fit(
       Interrupted: Ctrl-C or SIGTERM; what is done is saved.
     """
     use_all_cores()
-    dataset = Dataset(*data)
-    check(dataset)
     if keep not in (None, "best", "last"):
         raise ValueError(f"`keep` must be 'best', 'last' or None, got keep={keep!r}.")
+    if patience is not None:
+        check_size("patience", patience)
+    check_number("min_delta", min_delta, "[0, inf)")
+    dataset, stream = Dataset(*data), None
+    if isinstance(dataset.train, Stream):
+        stream = dataset.train
+        dataset, epochs, steps, report_every = _streamed(
+            dataset, check_size("batch_size", batch_size), epochs, steps, report_every
+        )
+    else:
+        check(dataset)
+        dataset = jax.tree.map(np.asarray, dataset)  # a memory map is no type that JAX knows
     keep = keep or ("last" if dataset.valid is None else "best")
     work = make_workload(
         lambda numbers: trial,
@@ -114,10 +155,10 @@ def fit(
         eval_batch_size=eval_batch_size,
         diverged_above=diverged_above,
     )
+    layout = make_layout(devices, split_state, batch_size)
     check_data(trial, work)
     shapes = trace_shapes(work, {})
     judged_by = choose_goal(set(shapes.reports), metric, goal)
-    mesh = lane_mesh(1)
     db = store.Store(out)
     shown = Progress(progress)
     try:
@@ -129,49 +170,132 @@ def fit(
             "metric": judged_by.metric,
             "goal": "max" if judged_by.sign > 0 else "min",
             "keep": keep,
+            "patience": patience,
+            "min_delta": min_delta,
+            "resident": resident and stream is None,
             "program": shapes.program,
-            "data": fingerprint(dataset),
+            "data": fingerprint(dataset if stream is None else Dataset(*_held(dataset))),
         }
         if not db.begin(specification, sorted(shapes.reports)):
             db.add_trials([(0, {})])
         ((_, _, status, _, _),) = db.trials()
-        complete = True
+        programs = make_programs(work, shapes, layout)
         if status not in store.ENDED:
-            plan = make_plan(work, shapes, 1, mesh, 1)
-            group = Group("fit", work, shapes, plan, [Queued(0, {}, 0)], mesh, seed)
-            loop = Loop(
-                [group],
+            training = Training(
+                work,
+                shapes,
+                programs,
+                layout,
                 db,
                 judged_by,
-                keep=1,
+                shown,
                 keep_best=keep == "best",
+                patience=patience,
+                min_delta=min_delta,
+                callbacks=callbacks,
                 checkpoint_seconds=checkpoint_seconds,
-                progress=shown,
             )
-            complete = loop.run(work.data).complete
-        result = _result(db, shapes.lane.state, work.report_every, judged_by, keep)
-        if db.folder is not None and complete:
-            (db.folder / CHECKPOINT).unlink(missing_ok=True)
+            on_device = work.data
+
+            def read(step: int, position: Position | None) -> Reader:
+                source = stream or _from_arrays(work, seed)
+                return Reader(source, batch_size, step, position)
+
+            streams = stream is not None or not resident
+            if streams:
+                on_device = {name: split for name, split in on_device.items() if name != "train"}
+            outcome = training.run(seed, on_device, read if streams else None)
+            status, state, step = outcome
+            if status in store.ENDED:
+                _end(db, work, programs, outcome)
+        else:
+            state, step = _finished(db, shapes.lane.state)
+        result = _result(db, state, step, status, split_state)
     finally:
         shown.close()
         db.close()
-    if not complete:
+    if status == store.RUNNING:
         where = f" Run the same again to go on with {out}." if out is not None else ""
         raise Interrupted(f"Stopped after {len(result.steps)} reports.{where}", result)
     return result
 
 
-def _result(
-    db: store.Store, state_like: PyTree, report_every: int, judged_by: Goal, keep: str
-) -> Fit:
-    ((_, _, status, _, final),) = db.trials()
+def _streamed(
+    dataset: Dataset,
+    batch_size: int,
+    epochs: int | None,
+    steps: int | None,
+    report_every: int | None,
+) -> tuple[Dataset, None, int | None, int | None]:
+    """A stream's first batch in place of its data, and its length counted in steps."""
+    stream: Any = dataset.train
+    if epochs is not None and stream.steps_per_epoch is None:
+        raise ValueError(
+            "`epochs` of a stream need Stream(source, steps_per_epoch=...); or give `steps`."
+        )
+    if epochs is not None and steps is None:
+        check_size("epochs", epochs)
+        epochs, steps = None, epochs * stream.steps_per_epoch
+        report_every = report_every or stream.steps_per_epoch
+    reader = Reader(stream, batch_size)
+    try:
+        first = reader.peek()
+    finally:
+        reader.close()
+    if not isinstance(first, tuple) or len(first) != 2:
+        raise ValueError(f"A stream's batches must be pairs (x, y), got {type(first).__name__}.")
+    for split in (first, dataset.valid, dataset.test):
+        if split is not None:
+            check(Dataset(split))
+    if epochs is not None:
+        raise ValueError(f"Give either `epochs` or `steps`, got epochs={epochs}, steps={steps}.")
+    return dataset._replace(train=first), None, steps, report_every or steps
+
+
+def _held(dataset: Dataset) -> tuple[Any, ...]:
+    """The splits beside a stream, by which a resumed run knows its data."""
+    return None, dataset.valid, dataset.test
+
+
+def _from_arrays(work: Workload, seed: int) -> Stream:
+    """The batches that the resident program would draw."""
+    key = trial_keys(np.uint32(seed), np.uint32(0)).data
+    per_epoch = steps_per_epoch(len(jax.tree.leaves(work.train)[0]), work.batch_size)
+    return Stream(lambda step: batches(work.train, key, work.batch_size, start=step), per_epoch)
+
+
+def _end(db: store.Store, work: Workload, programs: Any, outcome: Any) -> None:
+    """Writes the kept state and how the run ended, then drops the checkpoint."""
+    final: dict[str, float] = {}
+    if work.test is not None and outcome.state is not None:
+        means = jax.device_get(programs.evaluate(outcome.state, work.test))
+        final = {f"test_{name}": float(mean) for name, mean in means.items()}
+    if db.folder is not None and outcome.state is not None:
+        notes = {"step": outcome.step}
+        blob = checkpoint.to_bytes(jax.device_get(outcome.state), notes)
+        checkpoint.write_atomically(db.folder / STATE, blob)
+    steps = int(db.reports()[1][-1, 1])
+    db.record(ended=[store.Ended(0, outcome.status, steps, final)], reports=[])
+    if db.folder is not None:
+        (db.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _finished(db: store.Store, like: PyTree) -> tuple[PyTree, int]:
+    """The state that a finished run kept, and its step."""
+    path = None if db.folder is None else db.folder / STATE
+    if path is None or not path.exists():
+        return None, 0
+    leaves, notes = checkpoint.from_bytes(path.read_bytes(), str(path))
+    return checkpoint.fill(like, leaves, str(path)), notes["step"]
+
+
+def _result(db: store.Store, state: PyTree, step: int, status: str, split_state: bool) -> Fit:
+    ((_, _, _, _, final),) = db.trials()
     names, table = db.reports()
     curves = {name: table[:, 2 + column] for column, name in enumerate(names)}
     steps = table[:, 1].astype(int)
-    leaves = db.state(0)
-    state = None if leaves is None else to_keys(checkpoint.fill(state_like, leaves))
-    at = len(table) - 1
-    if keep == "best" and len(table):
-        at = int(np.argmax([judged_by.score(value) for value in curves[judged_by.metric]]))
-    metrics = {name: float(curve[at]) for name, curve in curves.items()} if len(table) else {}
-    return Fit(state, int(steps[at]) if len(table) else 0, metrics | final, curves, steps, status)
+    # What is split over devices may be more than the host or one of them holds.
+    state = state if split_state else jax.device_get(state)
+    at = int(np.searchsorted(steps, step)) if step in steps else len(steps) - 1
+    metrics = {name: float(curve[at]) for name, curve in curves.items()} if len(steps) else {}
+    return Fit(to_keys(state), step, metrics | final, curves, steps, status)
