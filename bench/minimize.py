@@ -26,7 +26,7 @@ import scipy.optimize
 import harness
 from jdl import data, optim
 
-TOLERANCES = [10.0 ** (-k / 2) for k in range(2, 20)]
+TOLERANCES = [10.0 ** (-k / 8) for k in range(8, 80)]
 MOST = 4000
 
 
