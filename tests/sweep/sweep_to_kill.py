@@ -4,6 +4,7 @@ import sys
 import time
 
 import jax
+import numpy as np
 
 jax.config.update("jax_num_cpu_devices", 2)
 
@@ -25,22 +26,57 @@ def make_trial(hp):
     return line_trial(hp["lr"] * {"a": 1.0, "b": 0.5}[hp["half"]], steps=40)
 
 
-def main(out):
+def climbing(space, trials):
+    """A search that learns: rates drawn near the best one so far."""
+    random = np.random.default_rng(0)
+    told, asked = [], 0
+
+    def ask(count):
+        nonlocal asked
+        count = min(count, trials - asked)
+        asked += count
+        best = max(told, default=(0, 0.02), key=lambda pair: pair[0])[1]
+        return [
+            {"lr": float(best * np.exp(random.normal())), "half": str(random.choice(["a", "b"]))}
+            for _ in range(count)
+        ]
+
+    def tell(configs, scores):
+        told.extend((s, c["lr"]) for c, s in zip(configs, scores) if s == s)
+
+    return sweep.Search(ask, tell, "climbing", adaptive=True)
+
+
+SPACE = {"lr": sweep.log_uniform(1e-3, 1e-1), "half": sweep.choice("a", "b")}
+MODES = {
+    "plain": {"trials": 40, "lanes": 2},
+    "asha": {"trials": 40, "lanes": 2, "stopping": sweep.asha(reduction=2)},
+    "halving": {
+        "trials": 40,
+        "lanes": 2,
+        "stopping": sweep.successive_halving(reduction=2, cohort=10),
+    },
+    "adaptive": {"trials": 40, "lanes": 2, "stopping": sweep.patience(2)},
+    "pbt": {"trials": 12, "population": sweep.pbt(quantile=0.3)},
+}
+
+
+def main(out, mode="plain"):
     Group.dispatch = slow
-    space = {"lr": sweep.log_uniform(1e-3, 1e-1), "half": sweep.choice("a", "b")}
+    search = climbing(SPACE, 40) if mode == "adaptive" else None
     results = sweep.run(
         make_trial,
-        space,
+        SPACE,
         dataset(),
-        trials=40,
         epochs=8,
         batch_size=4,
-        lanes=2,
         checkpoint_seconds=0.2,
+        search=search,
         out=out,
+        **MODES[mode],
     )
     print(repr(results))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -22,9 +22,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 QUIET = {"progress": False, "batch_size": 4, "devices": 1}
 
 
-def start(out) -> subprocess.Popen:
+def start(out, mode="plain") -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.sweep.sweep_to_kill", str(out)],
+        [sys.executable, "-m", "tests.sweep.sweep_to_kill", str(out), mode],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -51,9 +51,9 @@ def ended(out) -> dict[int, tuple]:
         }
 
 
-def finish(out) -> str:
-    process = start(out)
-    stdout, stderr = process.communicate(timeout=120)
+def finish(out, mode="plain") -> str:
+    process = start(out, mode)
+    stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
     return stdout + stderr
 
@@ -61,10 +61,11 @@ def finish(out) -> str:
 def assert_same_table(one, two):
     one, two = sweep.read(one), sweep.read(two)
     assert [t[:4] for t in one.trials] == [t[:4] for t in two.trials]
+    assert [t.config for t in one.trials] == [t.config for t in two.trials]
     for name in ("train_loss", "valid_loss"):
         np.testing.assert_array_equal(one.curves(name), two.curves(name))
     for a, b in zip(one.trials, two.trials):
-        assert a.metrics == b.metrics
+        np.testing.assert_equal(a.metrics, b.metrics)
         assert (a.state is None) == (b.state is None)
         for path in a.state or {}:
             np.testing.assert_array_equal(a.state[path], b.state[path])
@@ -109,6 +110,50 @@ def test_killed_ten_times(uninterrupted, tmp_path):
     kill_times(out, 10, np.random.default_rng(1))
     finish(out)
     assert_same_table(uninterrupted, out)
+
+
+DECIDERS = ["asha", "halving", "adaptive", "pbt"]
+
+
+def rows(out, table):
+    with sqlite3.connect(f"file:{out}/run.sqlite?mode=ro", uri=True) as db:
+        return sorted(db.execute(f"SELECT * FROM {table}"))
+
+
+def kill_often(out, mode, kills, random) -> int:
+    """Starts the sweep and kills it at random moments; how often it had recorded something."""
+    killed = 0
+    for _ in range(kills):
+        process = start(out, mode)
+        try:
+            while process.poll() is None and recorded(out) == 0:
+                time.sleep(0.01)
+            deadline = time.monotonic() + random.uniform(0.0, 2.0)
+            before = recorded(out)
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            killed += process.poll() is None and before > 0
+        finally:
+            process.kill()
+            process.communicate()
+        if process.returncode == 0:
+            break
+    return killed
+
+
+@pytest.mark.parametrize("mode", DECIDERS)
+@pytest.mark.parametrize(
+    "kills", [pytest.param(2, id="twice"), pytest.param(20, marks=pytest.mark.slow, id="often")]
+)
+def test_killed_while_something_decides(tmp_path, mode, kills):
+    """The order of decisions, and with it the whole table, is that of a run never killed."""
+    finish(tmp_path / "whole", mode)
+    killed = kill_often(tmp_path / "parts", mode, kills, np.random.default_rng(kills))
+    assert killed >= 1
+    finish(tmp_path / "parts", mode)
+    assert_same_table(tmp_path / "whole", tmp_path / "parts")
+    for table in ("lineage", "events"):
+        assert rows(tmp_path / "whole", table) == rows(tmp_path / "parts", table)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jdl.cli.options import Task, arg
 
@@ -30,7 +30,10 @@ class Sweep:
       search: grid tries everything; random draws --trials times (rates from the whole range);
         auto is random if --trials is given.
       trials: how many networks a random search trains, seeds counted.
-      stopping: asha ends hopeless trials early.
+      stopping: asha, median, halving and hyperband end hopeless trials early, patience those that
+        no longer improve.
+      target: a value of the metric at which the whole sweep is over.
+      seconds: a budget of time; the same command again goes on.
       out: the run's folder; if not given, one under runs/ whose name is this specification's own.
       devices: how many to use.
       lanes: networks side by side on each device.
@@ -56,7 +59,9 @@ class Sweep:
     space: Annotated[Path | None, arg("FILE.toml", "(default: none)")] = None
     search: Literal["auto", "grid", "random"] = "auto"
     trials: Annotated[int | None, arg("N", "(default: as many as the grid)")] = None
-    stopping: Literal["none", "asha"] = "none"
+    stopping: Literal["none", "asha", "median", "halving", "hyperband", "patience"] = "none"
+    target: Annotated[float | None, arg("VALUE", "(default: none)")] = None
+    seconds: Annotated[float | None, arg("N", "(default: no limit)")] = None
     out: Annotated[Path | None, arg("FOLDER", "(default: under runs/)")] = None
     devices: Annotated[int | None, arg("N", "(default: all)")] = None
     lanes: Annotated[int | None, arg("N", "(default: chosen to suit the device)")] = None
@@ -84,6 +89,7 @@ class Sweep:
             "search": search,
             "trials": trials,
             "stopping": self.stopping,
+            "target": self.target,
             "epochs": epochs,
             "batch_size": batch_size,
             "seed": self.seed,
@@ -102,7 +108,9 @@ class Sweep:
                 epochs=epochs,
                 batch_size=batch_size,
                 search=search,
-                stopping=sweep.asha() if self.stopping == "asha" else None,
+                stopping=_stopping(self.stopping),
+                target=self.target,
+                seconds=self.seconds,
                 seed=self.seed,
                 out=out,
                 devices=self.devices,
@@ -110,3 +118,16 @@ class Sweep:
             )
         summary.show(results, out, fresh=fresh, plot=not self.no_plot)
         return 0
+
+
+def _stopping(name: str) -> Any:
+    from jdl import sweep
+
+    rules = {
+        "asha": sweep.asha,
+        "median": sweep.median_stopping,
+        "halving": sweep.successive_halving,
+        "hyperband": sweep.hyperband,
+        "patience": sweep.patience,
+    }
+    return None if name == "none" else rules[name]()

@@ -28,7 +28,8 @@ class Compaction:
     """Narrows groups by half, and half again, and counts the programs that it takes."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = 0  # programs whose compilation began
+        self.used = 0
         self._coming: dict[Group, Future[LaneProgram]] = {}
 
     def consider(self, group: Group, pool: Executor) -> list[LaneProgram]:
@@ -47,6 +48,7 @@ class Compaction:
         if group not in self._coming or busy > fewer * group.devices:
             return []
         program = self._coming.pop(group).result()
+        self.used += 1
         idle = np.flatnonzero(group.trial < 0)
         group.take_lanes(np.concatenate([group.busy, idle])[: program.width], program)
         return [program]

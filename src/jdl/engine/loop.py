@@ -137,7 +137,7 @@ class Loop:
         self._target = None if target is None else goal.score(target)
         self._seconds, self._trials = seconds, trials
         self.ordered = bool(stopping or population or supply.adaptive or target is not None)
-        self._keep_best, self._keeper = keep_best, Keeper(keep, db.scores())
+        self._keep_best, self._keep = keep_best, keep
         self._checkpoint_seconds, self._progress = checkpoint_seconds, progress
         self._next_checkpoint = FIRST_CHECKPOINT
         self._waiting: dict[int, Waiting] = {}  # trials that a rule keeps aside
@@ -201,7 +201,7 @@ class Loop:
             self._pool.shutdown(wait=False, cancel_futures=True)
         lanes, busy = self._queued_steps
         return Stats(
-            compilations=len(self._built),
+            compilations=len(self._built) + self._compaction.count - self._compaction.used,
             compile_seconds=sum(p.compile_seconds for p in self._built),
             seconds=time.monotonic() - self._start,
             lane_steps=self._lane_steps,
@@ -550,6 +550,7 @@ class Loop:
         elif self.ordered:
             self._turn = point.turn if point else 0
             self._db.roll_back(self._turn)
+        self._keeper = Keeper(self._keep, self._db.scores())
         gone = frozenset(self._db.ended().tolist())
         for group in self._groups:
             group.queue = deque(q for q in group.queue if q.trial not in gone)

@@ -14,6 +14,7 @@ from jdl.sweep.dimension import (
     when,
 )
 from jdl.sweep.halving import bracket_sizes, hyperband, successive_halving
+from jdl.sweep.population import Breeding, pbt
 from jdl.sweep.results import Results, Summary, TrialResult, read
 from jdl.sweep.run import Interrupted, run
 from jdl.sweep.search import Search, grid_search, random_search, sobol_search
@@ -60,6 +61,8 @@ __all__ = [
     "Rule",
     "Verdicts",
     # populations
+    "pbt",
+    "Breeding",
     "Population",
     "Exchange",
 ]

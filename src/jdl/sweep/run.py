@@ -15,9 +15,10 @@ from jdl.engine.goal import choose_goal
 from jdl.engine.loop import BATCH, CHECKPOINT, Loop
 from jdl.engine.plan import lane_mesh, use_all_cores
 from jdl.engine.progress import Progress
-from jdl.engine.rules import Population, Stopping
+from jdl.engine.rules import Stopping
 from jdl.engine.specification import fingerprint
 from jdl.engine.workload import make_workload
+from jdl.sweep.population import Breeding
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
 from jdl.sweep.space import parse_space, to_json
@@ -46,7 +47,7 @@ def run(
     batch_size: int = 32,
     search: str | Search | None = None,
     stopping: Stopping | None = None,
-    population: Population | None = None,
+    population: Breeding | None = None,
     target: float | None = None,
     seconds: float | None = None,
     metric: str | None = None,
@@ -177,7 +178,7 @@ def run(
                 judged_by,
                 supply=source.supply(db),
                 stopping=stopping,
-                population=population,
+                population=population.start(parsed, seed) if population else None,
                 target=target,
                 seconds=math.inf if seconds is None else seconds,
                 trials=source.count,
@@ -212,7 +213,7 @@ def _tuples(config: Config) -> Config:
 
 
 def _check_deciders(
-    source: Trials, search: Search, stopping: Stopping | None, population: Population | None
+    source: Trials, search: Search, stopping: Stopping | None, population: Breeding | None
 ) -> None:
     if population is None:
         return

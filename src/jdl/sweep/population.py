@@ -1,0 +1,134 @@
+"""Population-based training: members that do badly copy those that do well, and explore."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jdl._checks import check_number
+from jdl.engine.rules import Exchange, Population
+from jdl.engine.store import Bred
+from jdl.sweep.dimension import REPEATS, Dimension
+from jdl.sweep.space import Space
+
+
+class Breeding(NamedTuple):
+    """Population-based training, as a sweep is given it.
+
+    Attributes:
+      start: `start(space, seed)` gives the `Population` of one run.
+      name: what the specification of a run calls it.
+    """
+
+    start: Callable[[Space, int], Population]
+    name: str
+
+
+def pbt(
+    every: int = 1,
+    quantile: float = 0.2,
+    perturb: tuple[float, float] = (0.8, 1.2),
+    resample: float = 0.25,
+) -> Breeding:
+    """Population-based training: all trials train side by side, and their numbers change meanwhile.
+
+    After every `every` reports the trials of a program are ranked by their last
+    score. Each of the worst `floor(quantile * n)`, at least one, takes over the
+    whole state (weights, optimizer, schedule) of one of as many best, drawn at
+    random, and with it that one's numbers, each changed: drawn anew from the
+    space with probability `resample`, else multiplied by one of `perturb`, and
+    kept within the space. A number of finitely many values moves to the next
+    one up or down instead. A trial that diverged always copies.
+
+    Args:
+      every: reports between exchanges, at least 1.
+      quantile: of the population that copies, and is copied, in (0, 0.5].
+      perturb: factors, one of which changes a number.
+      resample: the probability that a number is drawn anew, in [0, 1].
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Source: Jaderberg et al. (2017), Population Based Training of Neural
+    Networks, with truncation selection and both ways to explore.
+    """
+    check_number("every", every, "[1, inf)")
+    check_number("quantile", quantile, "(0, 0.5]")
+    check_number("resample", resample, "[0, 1]")
+    for factor in perturb:
+        check_number("perturb", factor, "(0, inf)")
+
+    def start(space: Space, seed: int) -> Population:
+        free = {n: d for n, d in space.items() if d.kind not in REPEATS and not d.static}
+        if not any(d.points is None or len(d.points) > 1 for d in free.values()):
+            raise ValueError("A population needs a number that varies, and the space has none.")
+
+        def explore(random: np.random.Generator, numbers: Mapping[str, Any]) -> dict[str, Any]:
+            changed = {}
+            for name, value in numbers.items():
+                if name not in free:
+                    continue
+                anew, u, factor = random.random(), random.random(), random.choice(perturb)
+                if anew < resample:
+                    changed[name] = free[name].at(u)
+                else:
+                    changed[name] = _moved(free[name], float(value), float(factor))
+            return changed
+
+        def evolve(
+            report: int,
+            trials: Sequence[int],
+            scores: Sequence[float],
+            numbers: Sequence[Mapping[str, Any]],
+        ) -> list[Exchange | None]:
+            count = max(1, int(quantile * len(trials)))
+            order = sorted(range(len(trials)), key=lambda i: (-scores[i], trials[i]))
+            best = [i for i in order[:count] if scores[i] > -math.inf]
+            worst = {*order[len(order) - min(count, len(order) // 2) :]}
+            exchanges: list[Exchange | None] = []
+            for i, trial in enumerate(trials):
+                if not best or i in best or not (i in worst or scores[i] == -math.inf):
+                    exchanges.append(None)
+                    continue
+                random = np.random.default_rng([seed, report, trial])
+                source = best[int(random.integers(len(best)))]
+                exchanges.append(Exchange(trials[source], explore(random, numbers[source])))
+            return exchanges
+
+        return Population(every, evolve, name)
+
+    name = f"pbt({every}, {quantile}, {list(perturb)}, {resample})"
+    return Breeding(start, name)
+
+
+def _moved(dimension: Dimension, value: float, factor: float) -> float:
+    """`value` times `factor` within the dimension, or its neighbour in that direction."""
+    if dimension.points is None:
+        low, high = sorted((float(dimension.at(0.0)), float(dimension.at(1.0))))
+        return min(high, max(low, value * factor))
+    points = np.sort(np.asarray(dimension.points, np.float64))
+    at = int(np.argmin(np.abs(points - value))) + (1 if factor > 1 else -1)
+    return float(points[min(max(at, 0), len(points) - 1)])
+
+
+def used(
+    bred: Sequence[Bred], configs: Sequence[Mapping[str, Any]], reports: int, name: str
+) -> np.ndarray:
+    """The value of the hyperparameter `name` in each report of each member: (trials, reports)."""
+    values = np.array([[float(config[name])] * reports for config in configs])
+    for one in sorted(bred, key=lambda b: b.report):
+        values[one.trial, one.report :] = one.numbers[name]
+    return values
+
+
+def ancestry(bred: Sequence[Bred], trial: int, reports: int) -> np.ndarray:
+    """Which member made each report of the weights that `trial` ends with: (reports,)."""
+    source = {(one.trial, one.report): one.source for one in bred}
+    line = np.empty(reports, int)
+    for report in range(reports, 0, -1):
+        trial = source.get((trial, report), trial) if report < reports else trial
+        line[report - 1] = trial
+    return line

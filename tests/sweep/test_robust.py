@@ -1,0 +1,167 @@
+"""What can go wrong with disks and trials ends in a clear message and a folder that goes on."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from tests.engine.toys import dataset, line_trial
+
+from jdl import sweep
+from jdl.engine import compaction, loop, resume, store
+from jdl.engine.group import Group
+
+SPACE = {"lr": sweep.log_uniform(1e-3, 5.0)}
+
+
+def run(out=None, **options):
+    given = {"trials": 24, "epochs": 8, "lanes": 2, "devices": 2, "progress": False} | options
+    make = lambda hp: line_trial(hp["lr"], steps=40)  # noqa: E731
+    return sweep.run(make, SPACE, dataset(), batch_size=4, out=out, **given)
+
+
+RULES = {"none": None, "asha": sweep.asha(reduction=2)}
+
+
+@pytest.fixture(scope="module", params=RULES)
+def whole(request):
+    return request.param, run(stopping=RULES[request.param])
+
+
+def assert_same(one, two):
+    assert [t[:4] for t in one.trials] == [t[:4] for t in two.trials]
+    np.testing.assert_array_equal(one.curves("valid_loss"), two.curves("valid_loss"))
+
+
+def test_a_disk_too_full_for_checkpoints(whole, tmp_path, monkeypatch, capsys):
+    def full(path, blob):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(resume.checkpoint, "write_atomically", full)
+    results = run(tmp_path / "run", stopping=RULES[whole[0]], checkpoint_seconds=0.0, progress=True)
+    assert_same(results, whole[1])
+    assert "No checkpoint written: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
+def test_a_disk_too_full_for_results(whole, tmp_path, monkeypatch):
+    begin = store.Store.begin
+
+    def begun(self, *arguments):
+        answer = begin(self, *arguments)
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        self._db.execute(f"PRAGMA max_page_count = {pages + 1}")
+        return answer
+
+    monkeypatch.setattr(store.Store, "begin", begun)
+    with pytest.raises(sweep.StoreError, match=r"cannot be written: .* full.* make room"):
+        run(tmp_path / "run", stopping=RULES[whole[0]], keep=24)
+    monkeypatch.undo()
+    assert len(sweep.read(tmp_path / "run").trials) in (0, 24)
+    assert_same(run(tmp_path / "run", stopping=RULES[whole[0]], keep=24), whole[1])
+
+
+def test_a_folder_that_must_not_be_written(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+
+    def refuse(*_, **__):
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(sweep.StoreError, match="cannot be written: Read-only file system"):
+        run(tmp_path / "run")
+
+
+def interrupted(out, monkeypatch, **options):
+    """A run that was asked to stop after some segments, with a checkpoint."""
+    collect, calls = Group.collect, []
+
+    def stopping(self):
+        calls.append(None)
+        if len(calls) == 5:
+            signal_handler[0].requested = True
+        return collect(self)
+
+    signal_handler = []
+    made = loop.Interrupt
+
+    def interrupt(progress):
+        signal_handler[:] = [made(progress)]
+        return signal_handler[0]
+
+    monkeypatch.setattr(loop, "Interrupt", interrupt)
+    monkeypatch.setattr(Group, "collect", stopping)
+    with pytest.raises(sweep.Interrupted, match="to go on with"):
+        run(out, **options)
+    monkeypatch.undo()
+    assert (out / loop.CHECKPOINT).exists()
+
+
+def test_going_on_in_order(whole, tmp_path, monkeypatch):
+    options = {"stopping": RULES[whole[0]]}
+    interrupted(tmp_path / "run", monkeypatch, **options)
+    assert_same(run(tmp_path / "run", **options), whole[1])
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["lock", "run.sqlite"]
+
+
+def test_a_deleted_checkpoint(whole, tmp_path, monkeypatch, capsys):
+    options = {"stopping": RULES[whole[0]]}
+    interrupted(tmp_path / "run", monkeypatch, **options)
+    (tmp_path / "run" / loop.CHECKPOINT).unlink()
+    results = run(tmp_path / "run", progress=True, **options)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{loop.CHECKPOINT} is gone from" in said
+    assert results.count("pending") == results.count("running") == 0
+    if whole[0] == "none":
+        assert_same(results, whole[1])
+    else:
+        assert "The finished table may be another" in said
+
+
+def test_going_on_with_other_devices(whole, tmp_path, monkeypatch):
+    """Four lanes on two devices go on as four on one, and as six on three."""
+    for devices in (1, 3):
+        out = tmp_path / str(devices)
+        interrupted(out, monkeypatch, stopping=RULES[whole[0]])
+        results = run(out, stopping=RULES[whole[0]], devices=devices)
+        assert results.count("pending") == results.count("running") == 0
+        if whole[0] == "none":
+            np.testing.assert_allclose(
+                results.curves("valid_loss"), whole[1].curves("valid_loss"), rtol=1e-4
+            )
+
+
+def test_a_trial_that_diverged_keeps_its_last_finite_state(monkeypatch):
+    collect, states = Group.collect, {}
+
+    def looked_at(self):
+        segment = collect(self)
+        for lane, end in segment.ended:
+            if end.status == "diverged":
+                states[end.trial] = (end.steps, self.lane_state(lane))
+        return segment
+
+    monkeypatch.setattr(Group, "collect", looked_at)
+    results = run()
+    assert len(states) == results.count("diverged") > 1
+    for steps, state in states.values():
+        assert int(state.step) == steps < 40
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def test_the_tail_is_compacted(monkeypatch):
+    options = {"stopping": RULES["asha"], "lanes": 8, "devices": 2, "epochs": 8, "trials": 16}
+    wide = run(**options)
+    assert wide.stats["compactions"] == 0 and wide.compilations == 1
+    monkeypatch.setattr(compaction, "COMPILE_SECONDS", 0.0)
+    narrow = run(**options)
+    assert narrow.stats["compactions"] > 0
+    assert narrow.compilations == 1 + narrow.stats["compactions"]
+    assert narrow.stats["lane_steps"] < wide.stats["lane_steps"]
+    assert [t[:4] for t in narrow.trials] == [t[:4] for t in wide.trials]
+    np.testing.assert_allclose(narrow.curves("valid_loss"), wide.curves("valid_loss"), rtol=1e-4)
+
+
+def test_lanes_are_busy_while_trials_wait():
+    results = run(trials=60, stopping=sweep.asha(reduction=2))
+    assert results.stats["busy"] > 0.9
+    assert run(trials=4).stats["busy"] == 1.0
