@@ -92,6 +92,7 @@ class Results:
         self._notes = dict(notes)
         self.lanes = lanes or Lanes({}, np.zeros((0, 3), int))
         self.make_trial: Callable[[dict[str, Any]], Any] | None = None  # known after `sweep.run`
+        self._bred: list[store.Bred] = []
 
     @staticmethod
     def read(db: store.Store, state_like: Callable[[int], PyTree] | None = None) -> Results:
@@ -129,7 +130,9 @@ class Results:
                 state = leaves if like is None else to_keys(checkpoint.fill(like, leaves))
             trials.append(TrialResult(trial_id, config, status, steps, metrics | final, state))
         lanes = Lanes({trial: lane for trial, (_, lane, _) in db.seats().items()}, db.segments())
-        return Results(specification, trials, curves, db.notes(), db.folder, lanes)
+        results = Results(specification, trials, curves, db.notes(), db.folder, lanes)
+        results._bred = db.lineage()
+        return results
 
     @property
     def metric(self) -> str:
@@ -203,6 +206,27 @@ class Results:
         if name not in self._curves:
             raise ValueError(f"`metric` must be one of {sorted(self._curves)}, got {name!r}.")
         return self._curves[name]
+
+    def lineage(self) -> list[store.Bred]:
+        """What a population did: who copied whom after which report, with which numbers since."""
+        return list(self._bred)
+
+    def schedule(self, name: str, trial: int | None = None) -> np.ndarray:
+        """The values that the hyperparameter `name` had in each report.
+
+        Args:
+          name: of a number.
+          trial: follows the weights that this trial ends with back through those
+            it copied, for an array of shape (reports,); None gives what each
+            trial used, of shape (trials, reports).
+        """
+        from jdl.sweep.population import ancestry, used
+
+        reports = len(self.steps)
+        values = used(self._bred, [t.config for t in self.trials], reports, name)
+        if trial is None:
+            return values
+        return values[ancestry(self._bred, trial, reports), np.arange(reports)]
 
     @property
     def seed_name(self) -> str | None:
