@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from jdl import tree
 from jdl.engine import checkpoint, store
+from jdl.engine.memory import widest_that_fits
 from jdl.engine.moves import move_lanes
 from jdl.engine.plan import Plan
 from jdl.engine.program import (
@@ -86,6 +87,7 @@ class Group:
         self.program: LaneProgram | None = None
         # Where a population decides, a lane that failed may be given another's state.
         self.revives = False
+        self.say: Callable[[str], None] = lambda words: None
         # The reports after which something is decided about a trial, ascending.
         self.stops: Callable[[int], Sequence[int]] = lambda trial: (work.reports,)
         self.stops_matter = False  # a segment ends at the first of them
@@ -104,11 +106,17 @@ class Group:
         self.stream = np.zeros(width, np.uint32)
 
     def build(self, lanes: int | None = None) -> LaneProgram:
-        """Compiles a program of `lanes` lanes a device; on whatever thread."""
+        """Compiles a program of `lanes` lanes a device, or of as many as fit; on any thread.
+
+        Raises:
+          MemoryError: not even one lane fits the device.
+        """
         example = {name: values[0] for name, values in self.numbers.items()}
-        return compile_lanes(
-            self.work, example, self._mesh, lanes or self.lanes_per_device, self.plan.unroll
-        )
+
+        def build(lanes: int) -> LaneProgram:
+            return compile_lanes(self.work, example, self._mesh, lanes, self.plan.unroll)
+
+        return widest_that_fits(build, lanes or self.lanes_per_device, self._mesh, self.say)
 
     @property
     def devices(self) -> int:
@@ -121,12 +129,30 @@ class Group:
         return self.width // self._mesh.size
 
     def prepare(self, program: LaneProgram, data: Any) -> None:
-        """Takes the compiled program, and the data set that is already on the devices."""
+        """Takes the compiled program, and the data set that is already on the devices.
+
+        Raises:
+          MemoryError: the program is of fewer lanes than are taken already.
+        """
+        if program.width != self.width:
+            if self.busy.size or self._lanes is not None:
+                raise MemoryError(
+                    f"{self.label}: the checkpoint is of {self.width} lanes, of which only "
+                    f"{program.width} fit the devices now. Delete it to start its trials again."
+                )
+            self._set_width(program.width, {name: v[0] for name, v in self.numbers.items()})
         self.program = program
         self._data = data
         self._seed = jax.device_put(np.uint32(self._root), program.replicated)
         if self._lanes is None:
             self._lanes = program.empty()
+            nobody = np.zeros(self.width, bool)
+            try:
+                # A segment of no reports: what runs out of memory does so before any trial starts.
+                jax.block_until_ready(self._run(nobody, nobody, 0))
+            except jax.errors.JaxRuntimeError:
+                self._lanes = self._assignment = None
+                raise
         elif isinstance(jax.tree.leaves(self._lanes)[0], np.ndarray):
             self._lanes = program.place(self._lanes)
 

@@ -19,6 +19,7 @@ from jdl.engine.group import Group, Queued, Segment
 from jdl.engine.interrupt import Interrupt
 from jdl.engine.judge import Heard, Judge
 from jdl.engine.keeper import Keeper
+from jdl.engine.memory import out_of_memory
 from jdl.engine.program import LaneProgram
 from jdl.engine.progress import Progress, Status
 from jdl.engine.resume import CHECKPOINT, Waiting
@@ -301,11 +302,21 @@ class Loop:
             self._show()
             program = future.result()
             del self._compiling[group]
-            self._built.append(program)
-            if self._data is None:
-                self._data = jax.device_put(self._host_data, program.replicated)
-            group.prepare(program, self._data)
+            self._prepare(group, program)
         return True
+
+    def _prepare(self, group: Group, program: LaneProgram) -> None:
+        self._built.append(program)
+        if self._data is None:
+            self._data = jax.device_put(self._host_data, program.replicated)
+        try:
+            group.prepare(program, self._data)
+        except jax.errors.JaxRuntimeError as error:
+            if not out_of_memory(error) or group.lanes_per_device == 1:
+                raise
+            fewer = group.lanes_per_device // 2
+            group.say(f"Narrowed to {fewer} lanes a device: running ran out of memory.")
+            self._prepare(group, group.build(fewer))
 
     @property
     def _pending(self) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jdl import tree
+from jdl.engine.memory import readable
 from jdl.engine.program import Shapes, Workload
 
 
@@ -121,23 +122,19 @@ def make_plan(
         # a second at 13, 16 and 32 lanes on each of two cores.
         cache = 2 * cache_bytes()
         most = min(32, max(4, cache // each))
-        why = f"{_bytes(each)} a lane, twice the cache is {_bytes(cache)}"
+        why = f"{readable(each)} a lane, twice the cache is {readable(cache)}"
     else:
         stats = device.memory_stats() or {}
         memory = stats.get("bytes_limit", 16 * 2**30) // 2 - tree.nbytes(work.data)
         most = min(4096, memory // each)
-        why = f"{_bytes(each)} a lane, {_bytes(max(0, memory))} of memory for lanes"
+        why = f"{readable(each)} a lane, {readable(max(0, memory))} of memory for lanes"
         if most < 1:
             raise ValueError(f"Not even one lane fits {device.device_kind}: {why}.")
-    # As many rounds as the widest lanes need, then no wider than fills each round.
-    rounds = math.ceil(trials / (most * mesh.size))
-    width = max(1, math.ceil(trials / (rounds * mesh.size)))
+    width = even_width(int(most), trials, mesh.size)
     return Plan(width, unroll, each, f"{width} lanes on each of {mesh.size} devices: {why}")
 
 
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+def even_width(most: int, trials: int, devices: int) -> int:
+    """As many rounds as the widest lanes need, and then no wider than fills each round."""
+    rounds = math.ceil(trials / (most * devices))
+    return max(1, math.ceil(trials / (rounds * devices)))

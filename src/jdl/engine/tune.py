@@ -1,0 +1,140 @@
+"""Widths timed instead of reckoned: `plan="tune"`, remembered for each device and program."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jdl.engine.checkpoint import write_atomically
+from jdl.engine.plan import Plan, even_width
+from jdl.engine.program import Assignment, LaneProgram, Shapes, Workload, compile_lanes
+
+SECONDS = 0.3  # of training that a width is timed by, at least
+WORTH = 1.02  # how much faster a further width must be to be tried beyond
+
+
+def tuned(
+    work: Workload,
+    shapes: Shapes,
+    plan: Plan,
+    trials: int,
+    mesh: Mesh,
+    numbers: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> Plan:
+    """The plan whose lanes train fastest, by timing widths around the one that was reckoned.
+
+    Half and twice as many lanes are compiled and timed, and further on in the
+    direction that is faster. What is found is remembered in a file of the
+    user's cache, by device, program, batch and versions.
+
+    Args:
+      work: what the trials run.
+      shapes: of one lane.
+      plan: as reckoned.
+      trials: how many there are to run.
+      mesh: the devices.
+      numbers: of one trial, to train with.
+      say: told what is timed.
+    """
+    key = _key(shapes, work, mesh)
+    known = _read().get(key)
+    if known is None:
+        known = _search(work, plan.lanes, max(1, -(-trials // mesh.size)), mesh, numbers, say)
+        _remember(key, known)
+    lanes = even_width(known["lanes"], trials, mesh.size)
+    micro = known["seconds"][str(known["lanes"])] * 1e6
+    reason = f"{lanes} lanes on each of {mesh.size} devices: timed, {micro:.3g} us a step of one"
+    return plan._replace(lanes=lanes, reason=reason)
+
+
+def _search(
+    work: Workload,
+    start: int,
+    most: int,
+    mesh: Mesh,
+    numbers: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    seconds: dict[int, float] = {}
+
+    def timed(lanes: int) -> float:
+        if not 1 <= lanes <= most:
+            return math.inf
+        if lanes not in seconds:
+            program = compile_lanes(work, dict(numbers), mesh, lanes, 1)
+            seconds[lanes] = step_seconds(program, work, numbers)
+            say(f"{lanes} lanes a device: {1e6 * seconds[lanes]:.3g} us a step of one.")
+        return seconds[lanes]
+
+    best = min(1 << round(math.log2(start)), most)
+    for factor in (2.0, 0.5):
+        while timed(max(1, int(best * factor))) * WORTH < timed(best):
+            best = max(1, int(best * factor))
+        if len(seconds) > 2:
+            break  # wider was faster: narrower is not
+    fastest = min(seconds, key=lambda lanes: seconds[lanes])
+    return {"lanes": fastest, "seconds": {str(lanes): s for lanes, s in seconds.items()}}
+
+
+def step_seconds(program: LaneProgram, work: Workload, numbers: Mapping[str, Any]) -> float:
+    """Seconds of a training step of one lane, its share of evaluation included, when all train."""
+    width = program.width
+    every = {name: np.full(width, v, np.asarray(v).dtype) for name, v in numbers.items()}
+    stream, off = np.arange(width, dtype=np.uint32), np.zeros(width, bool)
+    first = program.place(Assignment(every, stream, ~off, off))
+    later = program.place(Assignment(every, stream, off, off))
+    root, data = (jax.device_put(v, program.replicated) for v in (np.uint32(0), work.data))
+
+    def run(lanes: Any, assignment: Assignment, reports: int) -> tuple[Any, float]:
+        count = jax.device_put(np.int32(reports), program.replicated)
+        start = time.perf_counter()
+        lanes, outcome = program.run(lanes, assignment, root, count, data)
+        jax.block_until_ready(outcome)
+        return lanes, time.perf_counter() - start
+
+    lanes, _ = run(program.empty(), first, 1)
+    lanes, once = run(lanes, later, 1)
+    reports = int(min(work.reports, max(1, SECONDS / 3 / once)))
+    times = []
+    while sum(times) < SECONDS and len(times) < 100 or len(times) < 2:
+        lanes, taken = run(lanes, later, reports)
+        times.append(taken)
+    return min(times) / (width * reports * work.report_every)
+
+
+def _key(shapes: Shapes, work: Workload, mesh: Mesh) -> str:
+    device = mesh.devices.flat[0]
+    facts = [device.platform, device.device_kind, mesh.size, os.cpu_count(), jax.__version__]
+    facts += [shapes.program, work.batch_size, work.report_every]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _path() -> pathlib.Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(cache) / "jdl" / "widths.json"
+
+
+def _read() -> dict[str, Any]:
+    try:
+        return dict(json.loads(_path().read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(key: str, known: dict[str, Any]) -> None:
+    try:
+        _path().parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(_path(), json.dumps({**_read(), key: known}, indent=1).encode())
+    except OSError:
+        pass  # timed again the next time
