@@ -91,9 +91,7 @@ def lane_bytes(work: Workload, shapes: Shapes) -> int:
     return state + state // 2 + 4 * batch
 
 
-def make_plan(
-    work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: int | None = None
-) -> Plan:
+def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: Any = None) -> Plan:
     """Chooses the width for `trials` trials of `work`.
 
     On a CPU as many lanes, 4 to 32, as a core's cache about holds: past that, more
@@ -113,8 +111,8 @@ def make_plan(
     device = mesh.devices.flat[0]
     unroll = 2 if each <= 2**20 else 1
     if lanes is not None:
-        if lanes < 1:
-            raise ValueError(f"`lanes` must be at least 1, got lanes={lanes}.")
+        if not isinstance(lanes, int) or lanes < 1:
+            raise ValueError(f"`lanes` must be at least 1, 'tune' or None, got lanes={lanes!r}.")
         return Plan(lanes, unroll, each, f"{lanes} lanes a device, as given")
     if device.platform == "cpu":
         # Twice the cache, because not all that a step touches is alive at once: an MLP

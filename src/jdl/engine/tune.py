@@ -107,7 +107,7 @@ def step_seconds(program: LaneProgram, work: Workload, numbers: Mapping[str, Any
     lanes, once = run(lanes, later, 1)
     reports = int(min(work.reports, max(1, SECONDS / 3 / once)))
     times = []
-    while sum(times) < SECONDS and len(times) < 100 or len(times) < 2:
+    while (sum(times) < SECONDS and len(times) < 100) or len(times) < 2:
         lanes, taken = run(lanes, later, reports)
         times.append(taken)
     return min(times) / (width * reports * work.report_every)

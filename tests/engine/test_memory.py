@@ -1,0 +1,119 @@
+"""What fits a device: accounts of real programs, and widths narrowed to it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from tests.engine.toys import dataset, line_trial
+
+from jdl import sweep
+from jdl.engine import memory
+from jdl.engine.plan import lane_mesh
+from jdl.engine.program import LaneProgram, compile_lanes
+from jdl.engine.workload import make_workload
+
+
+def account(argument, output=0, alias=0, temp=0, code=0):
+    """A program of which nothing but the compiler's account is known."""
+    sizes = SimpleNamespace(
+        argument_size_in_bytes=argument,
+        output_size_in_bytes=output,
+        alias_size_in_bytes=alias,
+        temp_size_in_bytes=temp,
+        generated_code_size_in_bytes=code,
+    )
+    return LaneProgram(print, None, 0, None, None, 0.0, sizes)
+
+
+def test_donated_bytes_count_once():
+    assert memory.program_bytes(account(100, 70, 60, 1000, 3)) == 1113
+    assert memory.program_bytes(account(1)._replace(memory=None)) == 0
+
+
+def test_the_account_of_a_program_holds_its_lanes_and_its_data():
+    work = make_workload(
+        lambda numbers: line_trial(numbers["lr"]), dataset(), epochs=2, steps=None, batch_size=4,
+        report_every=None, eval_batch_size=100, diverged_above=1e6,
+    )  # fmt: skip
+    numbers = {"lr": np.float32(0.1)}
+    programs = [compile_lanes(work, numbers, lane_mesh(1), lanes, 1) for lanes in (100, 200)]
+    bytes_of = [memory.program_bytes(program) for program in programs]
+    lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(programs[0].shapes.lane))
+    data = sum(a.nbytes for split in work.data.values() for a in split)
+    assert bytes_of[0] > 100 * lane + data
+    assert 100 * lane < bytes_of[1] - bytes_of[0] <= bytes_of[0] - data
+
+
+@pytest.mark.parametrize(
+    ("wanted", "each", "room", "tried"),
+    [(8, 10, 100, [8]), (8, 10, 79, [8, 7]), (64, 10, 100, [64, 10]), (3, 50, 60, [3, 1])],
+)
+def test_widths_are_narrowed_in_proportion(monkeypatch, wanted, each, room, tried):
+    monkeypatch.setattr(memory, "device_bytes", lambda mesh: room)
+    built, said = [], []
+
+    def build(lanes):
+        built.append(lanes)
+        return account(each * lanes)
+
+    memory.widest_that_fits(build, wanted, lane_mesh(1), said.append)
+    assert built == tried
+    assert len(said) == len(tried) - 1
+    assert all(f"Narrowed to {lanes} lanes" in words for lanes, words in zip(tried[1:], said))
+
+
+def test_a_lane_that_does_not_fit_is_refused_with_the_figures(monkeypatch):
+    monkeypatch.setattr(memory, "device_bytes", lambda mesh: 3 * 2**20)
+    with pytest.raises(MemoryError, match=r"One lane needs 5 MiB .* of which 3 MiB .* batch_size"):
+        memory.widest_that_fits(lambda lanes: account(5 * 2**20), 1, lane_mesh(1), print)
+
+
+def test_out_of_memory_while_compiling_halves_the_width(monkeypatch):
+    monkeypatch.setattr(memory, "device_bytes", lambda mesh: None)
+    built = []
+
+    def build(lanes):
+        built.append(lanes)
+        if lanes > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return account(1)
+
+    memory.widest_that_fits(build, 11, lane_mesh(1), lambda words: None)
+    assert built == [11, 5, 2]
+
+    def fails(lanes):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        memory.widest_that_fits(fails, 4, lane_mesh(1), print)
+
+
+def small_sweep(**arguments):
+    space = {"lr": sweep.log_uniform(0.01, 0.1)}
+    return sweep.run(
+        lambda hp: line_trial(hp["lr"]), space, dataset(), trials=12, epochs=2, batch_size=4,
+        devices=1, progress=False, **arguments,
+    )  # fmt: skip
+
+
+def test_out_of_memory_while_running_halves_the_width_and_goes_on(monkeypatch):
+    from jdl.engine.group import Group
+
+    widths, run = [], Group._run
+
+    def crowded(self, fresh, finishing, count):
+        widths.append(self.width)
+        if self.width > 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while allocating")
+        return run(self, fresh, finishing, count)
+
+    whole = small_sweep(lanes=12)
+    monkeypatch.setattr(Group, "_run", crowded)
+    narrowed = small_sweep(lanes=12)
+    assert widths[:3] == [12, 6, 3] and set(widths[3:]) == {3}
+    assert narrowed.count("done") == 12
+    for one, other in zip(whole.trials, narrowed.trials, strict=True):
+        assert one.metrics["valid_loss"] == pytest.approx(other.metrics["valid_loss"], rel=1e-5)

@@ -1,0 +1,101 @@
+"""Widths by timing, with clocks that are made up: the fastest is found and remembered."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tests.engine.toys import dataset, line_trial
+
+from jdl import sweep
+from jdl.engine import tune
+from jdl.engine.plan import Plan, lane_mesh
+from jdl.engine.program import compile_lanes, trace_shapes
+from jdl.engine.workload import make_workload
+
+NUMBERS = {"lr": np.float32(0.1)}
+
+
+@pytest.fixture(scope="module")
+def toy():
+    work = make_workload(
+        lambda numbers: line_trial(numbers["lr"]), dataset(), epochs=2, steps=None, batch_size=4,
+        report_every=None, eval_batch_size=100, diverged_above=1e6,
+    )  # fmt: skip
+    return work, trace_shapes(work, NUMBERS)
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """Sets how long a step takes by width; gives the widths that were timed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    timed = []
+
+    def set_clock(seconds):
+        def step_seconds(program, work, numbers):
+            timed.append(program)
+            return seconds(program)
+
+        monkeypatch.setattr(tune, "compile_lanes", lambda w, n, mesh, lanes, unroll: lanes)
+        monkeypatch.setattr(tune, "step_seconds", step_seconds)
+        return timed
+
+    return set_clock
+
+
+@pytest.mark.parametrize(
+    ("fastest", "start", "trials", "found", "tried"),
+    [
+        (64, 8, 10_000, 64, [8, 16, 32, 64, 128]),
+        (2, 8, 10_000, 2, [1, 2, 4, 8, 16]),
+        (8, 8, 10_000, 8, [4, 8, 16]),
+        (64, 8, 20, 20, [8, 16]),  # no wider than there are trials
+        (1, 1, 10_000, 1, [1, 2]),
+    ],
+)
+def test_the_fastest_width_is_found(toy, clock, fastest, start, trials, found, tried):
+    timed = clock(lambda lanes: 1e-6 * (1 + abs(np.log2(lanes / fastest))))
+    plan = Plan(start, 2, 1000, "reckoned")
+    said = []
+    chosen = tune.tuned(*toy, plan, trials, lane_mesh(1), NUMBERS, said.append)
+    if trials > 1000:
+        assert chosen.lanes == tune.even_width(found, trials, 1)
+    assert sorted(timed) == tried and len(said) == len(timed)
+    assert "timed" in chosen.reason and chosen.unroll == 2
+
+
+def test_what_was_timed_is_remembered_by_program(toy, clock, tmp_path):
+    timed = clock(lambda lanes: 1e-6 / lanes if lanes < 16 else 1.0)
+    plan = Plan(8, 2, 1000, "reckoned")
+
+    def again(shapes):
+        return tune.tuned(toy[0], shapes, plan, 8000, lane_mesh(1), NUMBERS, print).lanes
+
+    assert again(toy[1]) == 8 and len(timed) == 3
+    assert again(toy[1]) == 8 and len(timed) == 3
+    assert again(toy[1]._replace(program="another")) == 8 and len(timed) == 6
+    path = tmp_path / "jdl" / "widths.json"
+    assert {known["lanes"] for known in json.loads(path.read_text()).values()} == {8}
+    path.write_text("{damaged")
+    assert again(toy[1]) == 8 and len(timed) == 9
+
+
+def test_the_time_of_a_step_is_that_of_one_lane(toy):
+    seconds = tune.step_seconds(compile_lanes(toy[0], NUMBERS, lane_mesh(1), 4, 1), toy[0], NUMBERS)
+    assert 1e-9 < seconds < 1e-2
+
+
+def test_a_sweep_takes_the_width_that_was_timed(clock):
+    clock(lambda lanes: 1 + abs(np.log2(lanes / 4)))
+    results = sweep.run(
+        lambda hp: line_trial(hp["lr"]), {"lr": sweep.log_uniform(0.01, 0.1)}, dataset(),
+        trials=16, epochs=2, batch_size=4, devices=1, progress=False, lanes="tune",
+    )  # fmt: skip
+    (plan,) = results.plans.values()
+    assert plan["lanes"] == 4 and "timed" in plan["reason"]
+    with pytest.raises(ValueError, match=r"`lanes` must be at least 1, .tune. or None, got"):
+        sweep.run(
+            lambda hp: line_trial(hp["lr"]), {"lr": 0.1}, dataset(),
+            epochs=2, batch_size=4, lanes="fast",
+        )  # fmt: skip
