@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl.diagnose.finding import Finding, Problem, graded
-from jdl.diagnose.subject import length
+from jdl.diagnose.subject import compiled, length
 from jdl.diagnose.tap import Site, tap
 from jdl.engine.trial import Batch, State, Trial, bound
 
@@ -103,7 +103,7 @@ def activation_statistics(trial: Trial, batch: Batch, *, key: Any, seeds: int = 
     """
     trial = bound(trial, batch)
 
-    @jax.jit
+    @compiled
     def look(key: Any, batch: Batch) -> Any:
         return jax.vmap(lambda k: measure_activations(trial, trial.init(k), batch, histogram=True))(
             jax.random.split(key, seeds)
@@ -190,7 +190,7 @@ def dead_units(trial: Trial, state: State, data: Batch, *, batch_size: int = 512
     count = length(data) // batch_size
     trial = bound(trial, data)
 
-    @jax.jit
+    @compiled
     def look(state: State, data: Batch) -> Any:
         def one(batch: Batch) -> Any:
             _, sites = tap(trial.evaluate, state, batch)

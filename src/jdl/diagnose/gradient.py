@@ -12,7 +12,7 @@ from jdl import tree
 from jdl.diagnose.activation import _by_position
 from jdl.diagnose.finding import Finding, Problem, graded
 from jdl.diagnose.initial import few_steps
-from jdl.diagnose.subject import layers_of, length, loss_in, objective, params_of
+from jdl.diagnose.subject import compiled, layers_of, length, loss_in, objective, params_of
 from jdl.diagnose.tap import tap
 from jdl.engine.trial import Batch, State, Trial, bound
 
@@ -88,7 +88,7 @@ def gradient_statistics(
     """
     trial = bound(trial, batch)
 
-    @jax.jit
+    @compiled
     def look(key: Any, batch: Batch) -> Any:
         def one(key: Any) -> Any:
             run, grad = jax.random.split(key)
@@ -180,7 +180,7 @@ def update_ratio(
     """
     trial = bound(trial, batch)
 
-    @jax.jit
+    @compiled
     def look(key: Any, batch: Batch) -> Any:
         def one(key: Any) -> Any:
             init, run = jax.random.split(key)

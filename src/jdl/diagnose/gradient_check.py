@@ -10,7 +10,7 @@ import numpy as np
 
 from jdl import tree
 from jdl.diagnose.finding import Finding, Problem, graded
-from jdl.diagnose.subject import first, length, objective, params_of
+from jdl.diagnose.subject import compiled, first, length, objective, params_of
 from jdl.engine.trial import Batch, Trial, bound
 
 STEP = 1e-5  # of a central difference: truncation h**2 and rounding 1e-16 / h are both small
@@ -66,14 +66,14 @@ def gradient_check(
     batch = first(batch, min(examples, length(batch)))
     trial = bound(trial, batch)
 
-    @jax.jit
+    @compiled
     def start(key: Any) -> Any:
         init, run, draw = jax.random.split(key, 3)
         return trial.init(init), run, jax.random.key_data(draw)
 
     state, run, draw = start(key)
     with jax.enable_x64(True):
-        state, batch = jax.tree.map(_wide, (state, batch))
+        state, batch = jax.tree.map(_wide, (state, jax.tree.map(jnp.asarray, batch)))
         figures = _compare(trial, state, batch, run, draw, entries, method)
     return _judge(figures)
 
@@ -81,7 +81,7 @@ def gradient_check(
 def _wide(leaf: Any) -> Any:
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         return leaf
-    return np.asarray(leaf, np.float64)
+    return jnp.asarray(np.asarray(leaf, np.float64))
 
 
 def _compare(
@@ -107,7 +107,7 @@ def _compare(
             where.append(int(index))
             flat.append((np.array([index]), np.ones(1)))
     offsets = np.cumsum([0, *sizes])
-    whole = np.concatenate([leaves[i].reshape(-1) for i in chosen])
+    whole = np.concatenate([np.asarray(leaves[i]).reshape(-1) for i in chosen])
 
     def f(vector: Any) -> Any:
         parts = list(leaves)
@@ -120,7 +120,7 @@ def _compare(
     for row, (position, (at, amount)) in enumerate(zip(whose, flat)):
         directions[row, offsets[position] + at] = amount
 
-    @jax.jit
+    @compiled
     def central(vector: Any, directions: Any) -> Any:
         base, gradient = jax.value_and_grad(f)(vector)
 
@@ -181,7 +181,7 @@ def _complex_step(f: Any, vector: Any, directions: np.ndarray) -> np.ndarray | N
             out = jax.eval_shape(lambda v: f(v), jax.ShapeDtypeStruct(vector.shape, jnp.complex128))
             if not jnp.issubdtype(out.dtype, jnp.complexfloating):
                 return None
-            slopes = jax.jit(lambda d: jax.lax.map(one, d, batch_size=16))(directions)
+            slopes = compiled(lambda d: jax.lax.map(one, d, batch_size=16))(directions)
     except (TypeError, ValueError, NotImplementedError):
         return None
     found = np.asarray(slopes)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jdl.diagnose.finding import Finding, Problem
-from jdl.diagnose.subject import layers_of, params_of
+from jdl.diagnose.subject import compiled, layers_of, params_of
 from jdl.engine.trial import Batch, Trial, bound
 
 # What draws: a key that only arrives at these may change what comes out.
@@ -30,6 +31,7 @@ def key_reuse(trial: Trial, batch: Batch, *, key: Any) -> Finding:
     key draws the same, so that every step has the same noise. "same_start":
     `init` draws, but gives the same whatever its key.
     """
+    batch = jax.tree.map(jnp.asarray, batch)
     trial = bound(trial, batch)
     problems: list[Problem] = []
     one, other, run = jax.random.split(key, 3)
@@ -49,9 +51,7 @@ def key_reuse(trial: Trial, batch: Batch, *, key: Any) -> Finding:
         )
         problems.append(Problem("reused", "wrong", advice))
 
-    drawn = _draws(trial.init, one)
-
-    @jax.jit
+    @compiled
     def look(one: Any, other: Any, run: Any) -> Any:
         state, again = trial.init(one), trial.init(other)
         state_again = trial.init(one)
@@ -61,6 +61,7 @@ def key_reuse(trial: Trial, batch: Batch, *, key: Any) -> Finding:
         return params_of(state), params_of(again), after, after_other
 
     with jax.debug_key_reuse(False):
+        drawn = _draws(trial.init, one)
         first, second, after, after_other = jax.tree.map(np.asarray, look(one, other, run))
         noisy = _draws(lambda k: trial.step(trial.init(other), batch, k), run)
         quiet = _draws(lambda k: trial.init(other), run)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl.diagnose.finding import Finding, Problem
-from jdl.diagnose.subject import first, length, loss_in
+from jdl.diagnose.subject import compiled, first, length, loss_in
 from jdl.engine.trial import Batch, State, Trial, bound
 
 
@@ -51,7 +51,7 @@ def evaluation_mode(
     few = min(length(batch), 64)
     batch = first(batch, few)
 
-    @jax.jit
+    @compiled
     def look(key: Any, batch: Batch) -> Any:
         init, run = jax.random.split(key)
 

@@ -128,3 +128,10 @@ def monitored(trial: Trial, monitors: Sequence[str | Monitor] = tuple(MONITORS))
             return monitored(inner(batch), monitors)
 
     return trial._replace(evaluate=evaluate, bind=bind)
+
+
+def watched(
+    make_trial: Callable[..., Trial], monitors: Sequence[str | Monitor]
+) -> Callable[..., Trial]:
+    """`make_trial`, every trial of which is `monitored`."""
+    return lambda config: monitored(make_trial(config), monitors)

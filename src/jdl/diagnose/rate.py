@@ -73,13 +73,16 @@ def make_runner(
       probe: examples that are evaluated, of those shown and of those held out.
     """
     grid = np.asarray(rates, np.float32)
+    # As words: each call draws the same numbers, and on purpose.
+    words, generator = np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
 
     def look(trial: Trial, state: State, shown: Batch, held: Batch) -> Any:
         return trial.evaluate(state, first(shown, probe)), trial.evaluate(state, first(held, probe))
 
     @jax.jit
-    def whole(rates: Any, indices: Any, key: Any, examples: Batch, held: Batch) -> Any:
-        init_keys, run_keys = jax.random.split(key, (2, seeds))
+    def whole(rates: Any, indices: Any, examples: Batch, held: Batch) -> Any:
+        root = jax.random.wrap_key_data(words, impl=generator)
+        init_keys, run_keys = jax.random.split(root, (2, seeds))
         shown = jax.tree.map(lambda a: a[indices.reshape(-1)[:probe]], examples)
 
         def lane(rate: Any, init: Any, run: Any) -> Any:
@@ -113,12 +116,12 @@ def make_runner(
     def run(examples: Batch, held: Batch, few: int | None = None) -> Runs:
         size = (chunks * chunk, batch_size)
         if few is None:
-            random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+            random = np.random.default_rng(words.ravel().tolist())
             draws = random.integers(0, length(examples), size, dtype=np.int32)
         else:
             draws = np.arange(size[0] * size[1], dtype=np.int32).reshape(size) % few
         indices = draws.reshape(chunks, chunk, batch_size)
-        losses, (shown, after), state = whole(grid, indices, key, examples, held)
+        losses, (shown, after), state = whole(grid, indices, examples, held)
         losses, shown, after = jax.tree.map(
             lambda a: np.asarray(a, np.float64), (losses, shown, after)
         )

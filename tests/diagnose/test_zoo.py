@@ -1,0 +1,56 @@
+"""Every broken set-up is named by the check that should name it, and no healthy one by any."""
+
+import importlib.util
+import pathlib
+
+import jax
+import pytest
+
+from jdl import diagnose
+
+_spec = importlib.util.spec_from_file_location("zoo", pathlib.Path(__file__).parent / "zoo.py")
+zoo = importlib.util.module_from_spec(_spec)
+import sys  # noqa: E402
+
+sys.modules["zoo"] = zoo
+_spec.loader.exec_module(zoo)
+
+CASES = zoo.cases()
+HEALTHY = zoo.healthy()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_is_named_by_its_check(name):
+    case = CASES[name]
+    found = zoo.only(case, jax.random.key(11))
+    assert case.kind in found.kinds, (found.verdict, found.advice)
+    assert found.check == case.check
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_is_named_first_among_all_checks(name):
+    case = CASES[name]
+    with jax.debug_key_reuse(False):
+        report = diagnose.examine(
+            case.make, case.dataset, rate=case.rate, penalty=case.penalty, seed=3
+        )
+    first = report.problems[0]
+    said = [(found.check, found.problem.kind, found.problem.verdict) for found in report.problems]
+    assert (first.check, first.problem.kind) == (case.check, case.kind), said
+
+
+@pytest.mark.parametrize("name", list(HEALTHY)[:2])
+def test_nothing_cries_on_the_healthy(name):
+    make, dataset, rate = HEALTHY[name]
+    report = diagnose.examine(make, dataset, rate=rate)
+    assert report.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("name", HEALTHY)
+def test_nothing_cries_on_the_healthy_whatever_the_seed(name, seed):
+    make, dataset, rate = HEALTHY[name]
+    report = diagnose.examine(make, dataset, rate=rate, seed=seed)
+    assert report.problems == []
