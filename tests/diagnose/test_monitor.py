@@ -38,7 +38,7 @@ def test_a_sweep_records_them_of_every_lane(both):
     ratio = watched.curves("valid_update_ratio")
     rates = np.array([trial.config["lr"] for trial in watched.trials])
     # Adam moves every weight by about the rate: a hundred times it moves them further.
-    assert (ratio[rates == 0.1].min() > 10 * ratio[rates == 1e-3].max()) and (ratio > 1e-4).all()
+    assert (ratio[rates == 0.1].min() > 5 * ratio[rates == 1e-3].max()) and (ratio > 1e-4).all()
 
 
 def test_training_is_as_without_them(both):

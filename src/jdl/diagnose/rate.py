@@ -74,7 +74,7 @@ def make_runner(
     """
     grid = np.asarray(rates, np.float32)
     # As words: each call draws the same numbers, and on purpose.
-    words, generator = np.asarray(jax.random.key_data(key)), str(jax.random.key_impl(key))
+    words, generator = jax.random.key_data(key), str(jax.random.key_impl(key))
 
     def look(trial: Trial, state: State, shown: Batch, held: Batch) -> Any:
         return trial.evaluate(state, first(shown, probe)), trial.evaluate(state, first(held, probe))
@@ -116,7 +116,7 @@ def make_runner(
     def run(examples: Batch, held: Batch, few: int | None = None) -> Runs:
         size = (chunks * chunk, batch_size)
         if few is None:
-            random = np.random.default_rng(words.ravel().tolist())
+            random = np.random.default_rng(np.asarray(words).ravel().tolist())
             draws = random.integers(0, length(examples), size, dtype=np.int32)
         else:
             draws = np.arange(size[0] * size[1], dtype=np.int32).reshape(size) % few

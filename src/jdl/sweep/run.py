@@ -10,6 +10,7 @@ from typing import Any
 
 from jdl._checks import check_number
 from jdl.data.dataset import Dataset, check
+from jdl.diagnose.monitor import watched
 from jdl.engine import store
 from jdl.engine.goal import choose_goal
 from jdl.engine.loop import BATCH, CHECKPOINT, Loop
@@ -47,6 +48,7 @@ def run(
     batch_size: int = 32,
     search: str | Search | None = None,
     stopping: Stopping | None = None,
+    monitors: Sequence[Any] = (),
     population: Breeding | None = None,
     target: float | None = None,
     seconds: float | None = None,
@@ -56,7 +58,7 @@ def run(
     out: str | os.PathLike[str] | None = None,
     report_every: int | None = None,
     devices: int | Sequence[Any] | None = None,
-    lanes: int | None = None,
+    lanes: int | str | None = None,
     keep: int = 10,
     checkpoint_seconds: float = 30.0,
     eval_batch_size: int = 1024,
@@ -83,6 +85,8 @@ def run(
         is finite and `trials` is not given.
       stopping: ends hopeless trials early, as `asha()` does.
       population: lets trials copy each other while they train, as `pbt()` does.
+      monitors: what to record of every lane at every report beside its metrics:
+        "update_ratio", "dead_share", ... (see `diagnose.monitored`).
       target: a value of the metric; once a trial reports it, the run is over:
         that trial is done, and the others are stopped.
       seconds: a budget of wall time for this call. When it is over the running
@@ -97,7 +101,9 @@ def run(
         keeps everything in memory.
       report_every: steps between reports; an epoch if `epochs` is given.
       devices: how many local devices, or which; None for all.
-      lanes: lanes on each device; None lets the planner choose, and say why.
+      lanes: lanes on each device. None lets the planner reckon them, and say why;
+        "tune" has it time a few widths first, some seconds each, and remember the
+        best for this device and program.
       keep: how many of the best trials' final states are kept.
       checkpoint_seconds: between checkpoints of running trials.
       eval_batch_size: the most examples evaluated at once.
@@ -130,7 +136,7 @@ def run(
     )
     shown = Progress(progress)
     source = Trials(
-        make_trial,
+        watched(make_trial, monitors) if monitors else make_trial,
         parsed,
         searcher,
         workload,

@@ -1,0 +1,250 @@
+"""Figures against what can be worked out by hand, curves, verdicts and their order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdl import data, diagnose, nn, optim, train
+from jdl.diagnose import Finding, Problem
+from jdl.diagnose.activation import judge_activations
+from jdl.diagnose.gradient import judge_gradients, judge_updates
+from jdl.diagnose.initial import judge_loss
+from jdl.diagnose.mode import judge_mode
+from jdl.diagnose.rate import Runs, judge_rates
+from jdl.train import Trial
+
+FALLING = 0.1 + 2.2 * np.exp(-np.arange(20) / 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "train_loss", "valid_loss"),
+    [
+        (None, FALLING, FALLING + 0.05),
+        ("diverged", np.append(FALLING[:8], [np.nan] * 12), None),
+        ("diverged", np.linspace(2.3, 9.0, 20), None),
+        ("flat_start", np.append([2.3, 2.299, 2.298, 2.297, 2.296], FALLING), None),
+        ("underfit", np.linspace(2.3, 2.2, 20), None),
+        ("underfit", np.append([2.3, 2.0, 1.8], [1.6] * 17), None),
+        ("overfit", FALLING * 0.3, np.append(FALLING[:8], np.linspace(0.3, 1.2, 12))),
+        ("plateau", np.append([2.3, 1.6, 1.2, 1.0], [0.9] * 16), None),
+        (None, np.array([2.3, 1.0, 0.5]), None),
+    ],
+)
+def test_a_curve_is_read(kind, train_loss, valid_loss):
+    curves = {"train_loss": train_loss}
+    curves |= {} if valid_loss is None else {"valid_loss": valid_loss}
+    found = diagnose.read_curve(curves, chance=np.log(10))
+    assert found.kinds == ((kind,) if kind else ()), found.advice
+
+
+def runs_at(scores, start=2.3):
+    rates = np.geomspace(1e-4, 1e4, len(scores))
+    losses = np.stack([np.linspace(start, score, 40) for score in scores])[:, None]
+    return Runs(rates, losses, {}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "rate", "kinds"),
+    [
+        ([2.3, 2.2, 1.0, 0.3, 1.5, np.nan, np.nan], 0.9, ()),
+        ([2.3, 2.2, 1.0, 0.3, 1.5, np.nan, np.nan], 1e-4, ("too_low",)),
+        ([2.3, 2.2, 1.0, 0.3, 1.5, np.nan, np.nan], 1e3, ("too_high",)),
+        ([2.3, 2.2, 1.0, 0.3, 3.5, np.nan, np.nan], 21.0, ("too_high",)),
+        ([2.3] * 7, 1.0, ("no_rate_trains",)),
+        ([np.nan] * 7, 1.0, ("no_rate_trains",)),
+    ],
+)
+def test_a_rate_is_judged_among_others(scores, rate, kinds):
+    found = judge_rates(runs_at(scores), rate)
+    assert found.kinds == kinds, found.advice
+    if "best" in found.figures:
+        assert found.figures["best"] == pytest.approx(1.0)
+        assert found.figures["low"] <= 1.0 <= found.figures["high"]
+
+
+def test_the_loss_expected_is_that_of_the_classes():
+    y = np.arange(64) % 7
+    even = np.full((2, 64), np.log(7)) + np.tile([-0.2, 0.2], (2, 32))
+    given = {"loss": even.mean(1), "of_few": even.mean(1), "each": even}
+    batch = (np.zeros((64, 3)), y)
+    found = judge_loss(given, batch)
+    assert found.verdict == "fine" and found.figures["expected"] == pytest.approx(np.log(7))
+
+    def off(factor, few=1.0):
+        return {name: factor * v * (few if name == "of_few" else 1) for name, v in given.items()}
+
+    assert judge_loss(off(100), batch).kinds == ("scaled",)
+    assert judge_loss(off(0.01), batch).kinds == ("scaled",)
+    assert judge_loss(off(1, few=64), batch).kinds == ("summed",)
+    assert judge_loss(off(np.nan), batch).kinds == ("not_finite",)
+
+
+def test_shares_are_judged_by_their_worst_layer():
+    def layer(**figures):
+        return {k: np.array([v, v]) for k, v in ({"mean": 0.0, "spread": 1.0} | figures).items()}
+
+    layers = {"input": layer(), "0 dense": layer(), "1 relu": layer(dead=0.1)}
+    layers |= {f"{i} dense": layer() for i in range(2, 12)}
+    assert judge_activations(layers).problems == ()
+    found = judge_activations(layers | {"1 relu": layer(dead=0.3)})
+    assert (found.verdict, found.kinds) == ("suspicious", ("dead",)) and "30%" in found.advice
+    assert judge_activations(layers | {"1 relu": layer(dead=0.6)}).verdict == "wrong"
+    # Layer 10 comes after layer 9: were names sorted as words, 9 would be last.
+    assert judge_activations(layers | {"10 dense": layer(spread=1e-4)}).kinds == ("fading",)
+    assert judge_activations(layers | {"11 dense": layer(spread=1e-9)}).problems == ()
+    assert judge_activations(layers | {"10 dense": layer(spread=1e4)}).kinds == ("growing",)
+    assert judge_activations(layers | {"9 dense": layer(mean=np.nan)}).kinds == ("not_finite",)
+
+
+def test_gradients_are_judged_by_first_and_last():
+    def measured(first, last, leaf=1.0):
+        return {
+            "arriving": {"0 a": np.array([first]), "2 b": np.array([last])},
+            "leaves": {"0/kernel": np.array([leaf])},
+            "norm": np.array([1.0]),
+        }
+
+    assert judge_gradients(measured(0.01, 1.0)).problems == ()
+    assert judge_gradients(measured(1e-4, 1.0)).kinds == ("vanishing",)
+    assert judge_gradients(measured(1e4, 1.0)).kinds == ("exploding",)
+    assert judge_gradients(measured(np.nan, 1.0)).kinds == ("not_finite",)
+    assert judge_gradients(measured(1.0, 1.0, leaf=0.0)).kinds == ("no_gradient",)
+
+
+def test_the_update_ratio_is_change_over_weight():
+    before = {"w": jnp.array([[3.0, 4.0]]), "b": jnp.array([1.0])}
+    after = {"w": jnp.array([[3.0, 4.5]]), "b": jnp.array([9.0])}
+    measured = diagnose.measure_updates(before, after)
+    assert set(measured) == {"w"} and float(measured["w"]) == pytest.approx(0.1)
+    ratios = {"0": np.array([1e-3]), "1": np.array([0.0])}
+    assert judge_updates(ratios).kinds == ("still",)
+    assert judge_updates({"0": np.array([1e-8])}).verdict == "wrong"
+    assert judge_updates({"0": np.array([0.3])}).kinds == ("large",)
+
+
+def test_modes_are_told_apart():
+    fine = {"before": 2.3, "trained": 0.5, "evaluated": 0.5, "whole": 0.5, "moved": 0.5}
+    fine |= {"one": 0.4, "other": 0.6}
+
+    def kinds(**change):
+        return judge_mode({k: np.array([v]) for k, v in (fine | change).items()}).kinds
+
+    assert kinds() == ()
+    assert kinds(moved=0.51) == ("noise",)
+    assert kinds(one=0.3) == ("batch_statistics",)
+    assert kinds(one=0.2, other=0.3) == ("summed",)
+    assert kinds(evaluated=2.3) == ("disagrees",)
+
+
+def polynomial(wrong=1.0):
+    """A trial whose loss is a cubic, with the derivative times `wrong`; a part has a kink."""
+
+    @jax.custom_vjp
+    def cube(w):
+        return jnp.sum(w**3)
+
+    cube.defvjp(lambda w: (cube(w), w), lambda w, g: (wrong * 3 * w**2 * g,))
+
+    def loss(state, batch):
+        return cube(state["a"]) + jnp.sum(jnp.abs(state["b"])) * jnp.mean(batch[0])
+
+    return Trial(
+        init=lambda key: {"a": jnp.array([[0.7, -1.3]]), "b": jnp.zeros((1, 2))},
+        step=lambda state, batch, key: (state, {"loss": loss(state, batch)}),
+        evaluate=lambda state, batch: {"loss": loss(state, batch)},
+    )
+
+
+def test_a_gradient_is_compared_leaf_by_leaf():
+    batch = (np.full((4, 1), 1.5, np.float32), np.zeros(4, np.int32))
+    right = diagnose.gradient_check(polynomial(), batch, key=jax.random.key(0))
+    rows = right.figures["leaves"]
+    assert right.verdict == "fine" and rows["a"]["error"] < 1e-9
+    # The absolute value at 0: every one of its directions is at the kink.
+    assert rows["b"]["kinks"] == 3 and rows["b"]["compared"] == 0 and rows["a"]["kinks"] == 0
+    for factor, verdict in ((1.001, "suspicious"), (1.5, "wrong"), (-1.0, "wrong")):
+        found = diagnose.gradient_check(polynomial(factor), batch, key=jax.random.key(0))
+        assert (found.verdict, found.kinds) == (verdict, ("wrong_gradient",))
+        assert found.figures["leaves"]["a"]["error"] == pytest.approx(
+            abs(factor - 1) / max(abs(factor), 1), rel=1e-4
+        )
+    assert "opposite sign" in found.advice
+    with pytest.raises(ValueError, match="`method` must be"):
+        diagnose.gradient_check(polynomial(), batch, key=jax.random.key(0), method="magic")
+
+
+def test_dead_units_are_those_of_the_whole_data_set():
+    model = nn.chain(nn.dense(4), nn.relu, nn.dense(2))
+    x = np.zeros((300, 3), np.float32)
+    x[299, 0] = 1.0  # only the last example switches unit 1 on
+    trial = train.classifier(model, optim.sgd(0.1), example=x)
+    state = trial.init(jax.random.key(0))
+    kernel = jnp.zeros((3, 4)).at[0, 1].set(2.0)
+    first = {"kernel": kernel, "bias": jnp.array([1.0, -1.0, -1.0, 0.5])}
+    state = state._replace(params=(first, *state.params[1:]))
+    found = diagnose.dead_units(trial, state, (x, np.zeros(300, np.int32)), batch_size=100)
+    assert found.figures["dead"]["1 relu"].tolist() == [False, False, True, False]
+    assert found.figures["examples"] == 300 and found.verdict == "fine"
+
+
+def test_what_standardising_would_change_is_said():
+    random = np.random.default_rng(3)
+    x = random.normal(size=(400, 5)) * [1, 2, 30, 1, 1] + [0, 500, 0, 0, 0]
+    y = (x[:, 0] > 0).astype(np.int32)
+    found = diagnose.data_report(data.from_arrays(x, y))
+    assert found.kinds == ("scale",) and found.figures["largest_mean"] == pytest.approx(
+        500, rel=0.01
+    )
+    assert found.figures["largest_std"] == pytest.approx(30, rel=0.1)
+    assert diagnose.data_report(data.from_arrays(x, y, standardize=True)).problems == ()
+
+
+def test_leakage_is_counted_to_the_example():
+    random = np.random.default_rng(3)
+    x = random.normal(size=(300, 5)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int32)
+    held = x[200:].copy()
+    held[:7] = x[:7]
+    found = diagnose.data_report(((x[:200], y[:200]), (held, y[200:]), None))
+    assert found.figures["leakage"] == {"valid": pytest.approx(0.07)}
+    assert found.kinds == ("leakage",) and found.verdict == "suspicious"
+
+
+def test_the_worst_comes_first_and_causes_before_what_they_cause():
+    mild, bad = (lambda k: Problem(k, "suspicious", k)), (lambda k: Problem(k, "wrong", k))
+    findings = [
+        Finding("read_curve", {}, "", (bad("diverged"),)),
+        Finding("loss_at_init", {}, "", (mild("confident"),)),
+        Finding("gradient_check", {}, "fine so far"),
+        Finding("data_report", {}, "", (mild("constant"), bad("leakage"))),
+    ]
+    order = [found.problem.kind for found in diagnose.by_severity(findings)]
+    assert order == ["leakage", "diverged", "constant", "confident"]
+    assert diagnose.worst(findings) == "wrong" and findings[2].advice == "fine so far"
+    assert findings[3].verdict == "wrong" and findings[3].kinds == ("leakage", "constant")
+
+
+def test_parameters_are_found_in_any_state():
+    w = {"w": 1.0}
+    for state in (train.TrainState(w, {}, 2.0), {"params": w, "m": 2.0}, (w, 2.0), [w, 2.0], w):
+        assert diagnose.params_of(state) == w
+        changed = diagnose.subject.with_params(state, {"w": 5.0})
+        assert diagnose.params_of(changed) == {"w": 5.0} and type(changed) is type(state)
+
+
+def test_a_multiple_of_a_rate_is_that_rate():
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    batch = jnp.asarray(x), jnp.zeros(8, jnp.int32)
+
+    def after(trial):
+        state = trial.init(jax.random.key(0))
+        for i in range(3):
+            state, _ = trial.step(state, batch, jax.random.key(i + 1))
+        return jax.tree.leaves(state.params)
+
+    def at(rate):
+        return train.classifier(nn.dense(2), optim.adam(rate), example=x)
+
+    for a, b in zip(after(diagnose.rescaled(at(0.02))(5.0)), after(at(0.1))):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
