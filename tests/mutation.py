@@ -75,7 +75,7 @@ TWINS = {
     "sum": "mean", "mean": "sum", "zeros_like": "ones_like", "ones_like": "zeros_like",
     "zeros": "ones", "ones": "zeros", "all": "any", "any": "all",
 }  # fmt: skip
-SYMMETRIC = {"maximum", "minimum", "logical_and", "logical_or", "promote_types"}
+SYMMETRIC = {"maximum", "minimum", "logical_and", "logical_or", "promote_types", "max", "min"}
 SILENT = (ast.Raise, ast.JoinedStr, ast.Assert, ast.Import, ast.ImportFrom)
 
 Change = Callable[[], None]
@@ -118,13 +118,21 @@ def changes(node: ast.AST) -> Iterator[Change]:
     if isinstance(node, ast.Attribute) and node.attr in TWINS:
         yield _set(node, "attr", TWINS[node.attr])
     sequence = node.args if isinstance(node, ast.Call) else getattr(node, "elts", [])
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in SYMMETRIC:
-        sequence = []
+    if isinstance(node, ast.Call):
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        sequence = [] if called in SYMMETRIC else sequence
     for i in range(len(sequence) - 1):
         a, b = sequence[i], sequence[i + 1]
         alike = not isinstance(a, ast.Starred | ast.Lambda) and not isinstance(b, ast.Starred)
-        if alike and ast.dump(a) != ast.dump(b):
+        if alike and ast.dump(a) != ast.dump(b) and not (_named(a) and _named(b)):
             yield _swap(sequence, i)
+
+
+def _named(node: ast.expr) -> bool:
+    """Whether `node` is a row of a table that begins with its name: rows may stand in any order."""
+    return isinstance(node, ast.Tuple) and isinstance(
+        getattr(node.elts[0] if node.elts else None, "value", None), str
+    )
 
 
 def sites(node: ast.AST) -> Iterator[ast.AST]:
@@ -134,6 +142,8 @@ def sites(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for name, field in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "type_comment"):
+            continue
+        if isinstance(node, ast.ExceptHandler) and name == "type":
             continue
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id in ("__all__", "Mask")

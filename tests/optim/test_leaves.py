@@ -105,6 +105,15 @@ def test_trees_of_two_structures_are_shown():
         _leaves.leafwise(lambda g, m: (g,), (tree,), tree, {"a": jnp.ones(1)})
 
 
+def test_a_rule_with_another_number_of_outputs_is_a_mistake():
+    g = jnp.ones(2)
+    with pytest.raises(ValueError, match="zip"):
+        _leaves.leafwise(lambda g: (g, g), (g,), g)
+    tree = [g, g]
+    with pytest.raises(ValueError, match="zip"):
+        _leaves.leafwise(lambda g, flag: (g,) * flag, (tree,), tree, [1, 2])
+
+
 def test_missing_parameters_are_named():
     assert _leaves.given({"w": 1.0}, "lion") == {"w": 1.0}
     match = r"lion needs the parameters: call `update\(grads, state, params\)`, got params=None"

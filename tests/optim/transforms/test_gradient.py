@@ -49,6 +49,34 @@ def test_decay_says_that_it_needs_the_parameters():
         optimizer.update(initial(), optimizer.init(initial()))
 
 
+@pytest.mark.parametrize("debias", [False, True])
+def test_ema_is_its_loop(debias, x64):
+    grads = draw(4)
+    updates, _, state = updates_of(optim.ema(lambda step: 0.6 + 0.1 * step, debias), grads)
+    a = jax.tree.map(np.zeros_like, PARAMS)
+    for t, g in enumerate(grads):
+        rho = 0.6 + 0.1 * t
+        a = {key: rho * a[key] + (1 - rho) * g[key] for key in a}
+        share = 1 - rho ** (t + 1) if debias else 1
+        close(updates[t], {key: x / share for key, x in a.items()})
+    close(state.average, a)
+    assert int(state.step) == 4
+    low = optim.ema(0.5, accumulator_dtype=jnp.bfloat16).init(jnp.ones(2))
+    assert low.average.dtype == jnp.bfloat16 and low.average.tolist() == [0.0, 0.0]
+    assert int(low.step) == 0
+
+
+def test_normalizing_divides_by_the_joint_norm(x64):
+    (g,) = draw(1)
+    for size in (1.0, 1e-3):
+        small = jax.tree.map(lambda x, size=size: size * x, g)
+        length = np.sqrt(sum(np.sum(np.square(x)) for x in small.values()))
+        found = updates_of(optim.normalize_by_update_norm(1.7, 0.2), [small])[0][0]
+        close(found, {key: x * 1.7 / (length + 0.2) for key, x in small.items()})
+    zeros = jax.tree.map(jnp.zeros_like, g)
+    close(updates_of(optim.normalize_by_update_norm(1.7, 0.0), [zeros])[0][0], zeros)
+
+
 def test_centralize_leaves_each_output_without_a_mean(x64):
     g = {
         "kernel": draw(1)[0]["kernel"],

@@ -49,7 +49,7 @@ def two_moments(params: Params, mu_dtype: Any = None) -> AdamState:
 
 
 def unbiased(
-    beta: Array, t: Array, nesterov: bool, correct: bool = True
+    beta: Array, t: Array, nesterov: bool, correct: bool
 ) -> Callable[[Array, Array], Array]:
     """`mhat` of a first moment `m` and a gradient `g`, which looks ahead where `nesterov`.
 

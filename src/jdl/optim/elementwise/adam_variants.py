@@ -68,7 +68,7 @@ def radam(
         t = next_count(state.step)
         numbers = (learning_rate, b1, b2, eps, eps_root, threshold)
         lr, beta1, beta2, outside, under, enough = (at_step(x, state.step) for x in numbers)
-        first_hat = unbiased(beta1, t, nesterov)
+        first_hat = unbiased(beta1, t, nesterov, True)
         # n is a small difference of two large numbers, so 1 - b2**t must be exact.
         unbias2 = -1 / jnp.expm1(t * jnp.log1p(beta2 - 1))
         big = 2 / (1 - beta2) - 1
@@ -130,7 +130,7 @@ def adabelief(
         t = next_count(state.step)
         numbers = (learning_rate, b1, b2, eps, eps_root)
         lr, beta1, beta2, outside, under = (at_step(x, state.step) for x in numbers)
-        first_hat, unbias2 = unbiased(beta1, t, nesterov), 1 / (1 - beta2**t)
+        first_hat, unbias2 = unbiased(beta1, t, nesterov, True), 1 / (1 - beta2**t)
 
         def rule(g: Array, w: Any, m: Array, s: Array) -> tuple[Array, Array, Array]:
             m = beta1 * m + (1 - beta1) * g
