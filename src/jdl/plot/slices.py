@@ -127,8 +127,10 @@ def _draw_panel(
         handles.setdefault("diverged (at the bottom)", handle)
     centres, medians = _medians(one, values, shown)
     if len(centres) > 1:
-        mark = {"marker": "_", "markersize": 16, "linestyle": ""} if one.names else {}
-        (handle,) = axes.plot(centres, medians, color=INK, linewidth=1.8, zorder=4, **mark)
+        look: dict[str, Any] = (
+            {"marker": "_", "markersize": 16, "linestyle": ""} if one.names else {}
+        )
+        (handle,) = axes.plot(centres, medians, color=INK, linewidth=1.8, zorder=4, **look)
         handles.setdefault("median", handle)
     if not one.names and one.low != one.high:
         axes.set_xlim(-0.05, 1.05)

@@ -14,6 +14,7 @@ from jdl.sweep.dimension import (
     when,
 )
 from jdl.sweep.halving import bracket_sizes, hyperband, successive_halving
+from jdl.sweep.optuna import export_study, optuna_search
 from jdl.sweep.population import Breeding, pbt
 from jdl.sweep.results import Results, Summary, TrialResult, read
 from jdl.sweep.run import Interrupted, run
@@ -49,6 +50,8 @@ __all__ = [
     "grid_search",
     "random_search",
     "sobol_search",
+    "optuna_search",
+    "export_study",
     # early stopping
     "asha",
     "successive_halving",

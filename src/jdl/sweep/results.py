@@ -325,6 +325,12 @@ class Results:
             figure.savefig(path, dpi=150)
         return figure
 
+    def to_optuna(self, storage: str | os.PathLike[str], name: str | None = None) -> Any:
+        """Writes the sweep as a study of Optuna and gives it; see `sweep.export_study`."""
+        from jdl.sweep.optuna import export_study
+
+        return export_study(self, storage, name)
+
     def __repr__(self) -> str:
         statuses = dict.fromkeys(t.status for t in self.trials)
         counts = ", ".join(f"{self.count(status)} {status}" for status in statuses)

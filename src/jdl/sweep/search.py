@@ -185,7 +185,7 @@ def _drawn(
     constraint: Constraint | None,
 ) -> Search:
     """The search that turns quantiles by name into configurations, each with its repeats."""
-    _check_trials(trials)
+    check_trials(trials)
     filtered = _Filter(space, constraint)
     own = {name: space[name] for name in free_names(space)}
 
@@ -209,6 +209,11 @@ def _drawn(
 
     every = itertools.islice(configs(), trials)
     return _from_iterator(every, kind + filtered.name, filtered.facts)
+
+
+def limited(space: Space, constraint: Constraint | None) -> _Filter:
+    """The constraint as a function of a configuration that counts what it rejects."""
+    return _Filter(space, constraint)
 
 
 class _Filter:
@@ -242,7 +247,8 @@ class _Filter:
         return {"rejected": self._rejected} if self._constraint is not None else {}
 
 
-def _check_trials(trials: Any) -> None:
+def check_trials(trials: Any) -> None:
+    """Raises ValueError unless `trials` is a number of trials."""
     if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
         raise ValueError(f"`trials` must be an integer of at least 1, got trials={trials!r}.")
 
@@ -261,7 +267,7 @@ def make_search(kind: str | None, space: Space, trials: int | None, seed: int) -
       ValueError: the arguments contradict each other, or `trials` is below 1.
     """
     if trials is not None:
-        _check_trials(trials)
+        check_trials(trials)
     if kind is None:
         kind = "grid" if trials is None and finite(space) else "random"
     if kind == "grid":
