@@ -22,7 +22,7 @@ CASES = {
     "fold_2": ((2, 4, 6, 3), (3, 3, 3, 16), 1, "SAME", 1, 1),
     "fold_8": ((1, 3, 8, 1), (2, 5, 1, 3), 1, ((1, 0), (2, 2)), 1, 1),
     "strided": ((3, 7, 6, 2), (3, 3, 2, 4), 2, 1, 1, 1),
-    "left_over": ((2, 8, 9, 2), (2, 3, 2, 5), (3, 2), "VALID", 1, 1),
+    "left_over": ((2, 9, 10, 2), (2, 3, 2, 5), (3, 2), "VALID", 1, 1),
     "dilated": ((2, 8, 7, 3), (3, 2, 3, 2), 1, ((1, 2), 2), (2, 3), 1),
     "both": ((2, 9, 8, 2), (2, 3, 2, 3), (2, 3), ((3, 1), (0, 2)), (3, 2), 1),
     "rows": ((2, 5, 6, 8), (3, 2, 8, 16), 1, "SAME", 1, 1),
@@ -133,6 +133,17 @@ def test_lanes_are_those_of_the_operand_that_has_them(x64, missing, laned):
     np.testing.assert_allclose(one, alone[0][None], rtol=1e-13)
 
 
+@pytest.mark.parametrize("missing", ROLES)
+def test_half_precision_is_rounded_once_at_the_end(missing):
+    shapes = {"input": (2, 4, 5, 3), "kernel": (2, 3, 3, 4), "output": (2, 4, 5, 4)}
+    spec = Spec(missing, (4, 5), (2, 3), (1, 1), ((0, 1), (1, 1)), (1, 1), 1)
+    rng = np.random.default_rng(2)
+    low = [jnp.asarray(rng.normal(size=shapes[role]), jnp.bfloat16) for role in spec.given]
+    got = jax.jit(lambda a, b: on_cpu(a, b, spec))(*low)
+    wide = jax.jit(lambda a, b: on_cpu(a, b, spec))(*(v.astype(jnp.float32) for v in low))
+    assert got.dtype == jnp.bfloat16 and (got == wide.astype(jnp.bfloat16)).all()
+
+
 def array(*shape):
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
@@ -164,7 +175,7 @@ def convolutions(missing, a, b, stride=1, padding="SAME", dilation=1, groups=1, 
 @pytest.mark.parametrize(
     ("channels", "features", "width", "fold"),
     [
-        (1, 16, 28, 2), (4, 16, 6, 2), (1, 8, 12, 4), (1, 3, 8, 8), (3, 2, 48, 8), (1, 2, 48, 16),
+        (1, 16, 28, 2), (4, 16, 6, 2), (1, 8, 16, 4), (1, 3, 8, 8), (3, 2, 48, 8), (1, 2, 64, 16),
         (1, 1, 64, 32), (1, 3, 7, 1), (1, 8, 10, 1), (7, 4, 7, 1), (17, 2, 8, 1), (2, 17, 8, 1),
     ],
 )  # fmt: skip
@@ -220,6 +231,14 @@ def test_few_channels_are_products_of_matrices_and_so_are_the_gradients_of_many(
         few = 8 <= channels <= 16 and features <= 16
         assert output is not few
         assert kernel is (max(channels, features) <= 16 and min(channels, features) <= 8)
+
+
+def test_rows_are_padded_to_what_the_windows_read_and_no_further():
+    spec = Spec("output", (4, 9), (3, 2), (1, 1), ((1, 1), (3, 2)), (1, 1), 1)
+    jaxpr = jax.make_jaxpr(lambda x, k: on_cpu(x, k, spec))(array(2, 4, 9, 8), array(3, 2, 8, 5))
+    pads = [e.outvars[0].aval.shape for e in jaxpr.jaxpr.eqns if e.primitive.name == "pad"]
+    # The input from its left padding to its right, then each row's products moved into place.
+    assert pads == [(2, 4, 14, 8), *[(2, 4, 13, 5)] * 3]
 
 
 def test_groups_are_merged_into_blocks_of_at_most_64_channels():
