@@ -47,9 +47,8 @@ def test_vit_sees_every_patch_and_its_place():
     # The first patch sees the last: attention looks both ways.
     other = images.copy()
     other[0, 3, 3] += 1.0
-    first, second = (
-        nn.record(model, params, state, jnp.asarray(x))[2][4].y for x in (images, other)
-    )
+    perceptron = jax.jit(lambda x: nn.record(model, params, state, x)[2][4].y)
+    first, second = perceptron(images), perceptron(other)
     assert not np.allclose(first[0, 0], second[0, 0], atol=1e-4)
     # Two patches exchanged: positions tell.
     swapped = images.copy()
