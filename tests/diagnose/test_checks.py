@@ -76,7 +76,7 @@ def test_the_loss_expected_is_that_of_the_classes():
 
     assert judge_loss(off(100), batch).kinds == ("scaled",)
     assert judge_loss(off(0.01), batch).kinds == ("scaled",)
-    assert judge_loss(off(1, few=64), batch).kinds == ("summed",)
+    assert judge_loss(off(1, few=32), batch).kinds == ("summed",)
     assert judge_loss(off(np.nan), batch).kinds == ("not_finite",)
 
 
@@ -221,6 +221,9 @@ def test_the_worst_comes_first_and_causes_before_what_they_cause():
     ]
     order = [found.problem.kind for found in diagnose.by_severity(findings)]
     assert order == ["leakage", "diverged", "constant", "confident"]
+    stuck = [*findings, Finding("overfit_small_batch", {}, "", (bad("cannot"),))]
+    order = [found.problem.kind for found in diagnose.by_severity(stuck)]
+    assert order == ["leakage", "constant", "confident", "cannot", "diverged"]
     assert diagnose.worst(findings) == "wrong" and findings[2].advice == "fine so far"
     assert findings[3].verdict == "wrong" and findings[3].kinds == ("leakage", "constant")
 

@@ -13,10 +13,7 @@ def test_gives_what_record_gives():
     model = models.cnn(3, features=(4,), hidden=(5,), activation=nn.tanh, batch_norm=True)
     x = jax.random.normal(jax.random.key(1), (6, 8, 8, 2))
     params, state = model.init(jax.random.key(0), x)
-    y, sites = (
-        jax.jit(lambda p, x: tap(lambda p, x: model.apply(p, state, x)[0], p, x))(params, x)[0],
-        tap(lambda p, x: model.apply(p, state, x)[0], params, x)[1],
-    )
+    y, sites = tap(lambda p, x: model.apply(p, state, x)[0], params, x)
     out, _, calls = nn.record(model, params, state, x)
     np.testing.assert_allclose(y, out, rtol=1e-6)
     tanhs = [call.y for call in calls if call.layer.name == "tanh"]

@@ -25,7 +25,7 @@ class Case:
     rate: float = 3e-3
     dataset: Any = None
     penalty: Any = None
-    also: tuple[str, ...] = ()  # kinds that are as right an answer
+    also: tuple[tuple[str, str], ...] = ()  # names that are as right among all checks
 
 
 @functools.cache
@@ -250,7 +250,6 @@ def cases() -> dict[str, Case]:
     relu, tanh = nn.relu, nn.tanh
     fine = classify(mlp())
     constant, normal = initializer.constant, initializer.normal
-    drop = nn.chain(nn.dense(16), nn.relu, nn.dropout(0.5), nn.dense(10))
     away = negative_l2(two_layers, 1e-2)
     found = {
         "zero initialisation": Case(
@@ -269,15 +268,24 @@ def cases() -> dict[str, Case]:
             classify(mlp((16,), relu, normal(1.0))), "loss_at_init", "confident"
         ),
         "sigmoid stack": Case(
-            classify(mlp((16,) * 8, nn.sigmoid)), "gradient_statistics", "vanishing"
+            classify(mlp((16,) * 8, nn.sigmoid)),
+            "gradient_statistics",
+            "vanishing",
+            also=(("activation_statistics", "fading"),),
         ),
         "rate too low": Case(fine, "learning_rate_range", "too_low", rate=1e-7),
         "rate too high": Case(
             classify(mlp(), optim.momentum), "learning_rate_range", "too_high", rate=30.0
         ),
-        "a step that replaces the weights": Case(fine, "update_ratio", "large", rate=1.0),
+        "a step that replaces the weights": Case(
+            fine, "update_ratio", "large", rate=1.0, also=(("learning_rate_range", "too_high"),)
+        ),
         "a step that rounds away": Case(
-            classify(mlp(), optim.sgd), "update_ratio", "small", rate=1e-8
+            classify(mlp(), optim.sgd),
+            "update_ratio",
+            "small",
+            rate=1e-8,
+            also=(("learning_rate_range", "too_low"),),
         ),
         "a layer that stands still": Case(
             classify(mlp(), frozen_first), "update_ratio", "still", rate=0.1
@@ -325,7 +333,12 @@ def cases() -> dict[str, Case]:
         "loss summed over the batch": Case(
             hand_written(two_layers, summed=True), "loss_at_init", "summed"
         ),
-        "logarithm of nothing": Case(hand_written(log_of_nothing), "loss_at_init", "not_finite"),
+        "logarithm of nothing": Case(
+            hand_written(log_of_nothing),
+            "loss_at_init",
+            "not_finite",
+            also=(("activation_statistics", "not_finite"),),
+        ),
         "sign error in a custom gradient": Case(
             classify(mlp((16, 16), upside_down)), "gradient_check", "wrong_gradient"
         ),
@@ -370,6 +383,7 @@ def cases() -> dict[str, Case]:
             classify(mlp((16,) * 8, nn.identity, normal(1.5))),
             "gradient_statistics",
             "exploding",
+            also=(("activation_statistics", "growing"),),
         ),
         "penalty of the wrong sign": Case(
             away,
@@ -388,7 +402,6 @@ def cases() -> dict[str, Case]:
             fine, "regularization_raises_loss", "no_effect", penalty=(fine(3e-3), fine(3e-3))
         ),
     }
-    del drop
     return {name: _filled(case) for name, case in found.items()}
 
 

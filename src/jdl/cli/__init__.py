@@ -19,8 +19,7 @@ itself: `jdl sweep --help`.
 
 `jdl --version` prints the version. JDL_DEBUG=1 in the environment shows where
 an error came from. Exit codes: 0 done, 1 something is wrong (doctor, check),
-2 an
-error, 130 interrupted.
+2 an error, 130 interrupted.
 """
 
 

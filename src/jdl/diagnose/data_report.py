@@ -63,7 +63,9 @@ def data_report(dataset: Dataset | tuple[Any, ...], *, sample: int = 20000) -> F
         problems.append(Problem("not_finite", "wrong", advice))
     scales = _scales(train.x, sample)
     figures |= scales
-    problems += _judge_scales(scales)
+    # Signed integers are numbers of words, which are looked up and have no scale.
+    if not np.issubdtype(train.x.dtype, np.signedinteger):
+        problems += _judge_scales(scales)
     if len(splits) > 1:
         shares = leakage(splits)
         figures["leakage"] = shares

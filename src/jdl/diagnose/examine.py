@@ -110,11 +110,6 @@ def examine(
 
     Raises:
       ValueError: `trial` is a function and `rate` is None.
-
-    >>> from jdl import data, nn, optim, train
-    >>> trial = train.classifier(nn.chain(nn.dense(16), nn.relu, nn.dense(10)), optim.adam(3e-3))
-    >>> examine(trial, data.digits(standardize=True)).verdict
-    'fine'
     """
     dataset = Dataset(*data)
     if isinstance(trial, Trial):

@@ -15,9 +15,9 @@ CAUSES = (
     "gradient_check",
     "evaluation_mode",
     "symmetry",
-    "loss_at_init",
     "activation_statistics",
     "gradient_statistics",
+    "loss_at_init",
     "regularization_raises_loss",
     "learning_rate_range",
     "update_ratio",
@@ -25,6 +25,8 @@ CAUSES = (
     "dead_units",
     "read_curve",
 )
+
+_NOTHING_LEARNT = {("cannot", "wrong"), ("underfit", "wrong")}
 
 
 class Problem(NamedTuple):
@@ -82,13 +84,24 @@ class Found(NamedTuple):
 def by_severity(findings: Iterable[Finding]) -> list[Found]:
     """All problems, the worst first; of equally bad ones causes before what they cause.
 
+    Where nothing is learnt at all, what is suspicious of data, keys, layers and
+    gradients is listed before that: it may be why.
+
     >>> slow = Finding("read_curve", {}, "", (Problem("plateau", "suspicious", "Wait."),))
     >>> same = Finding("symmetry", {}, "", (Problem("equal_units", "wrong", "Draw weights."),))
     >>> [found.check for found in by_severity([slow, same])]
     ['symmetry', 'read_curve']
     """
     found = [Found(f.check, problem) for f in findings for problem in f.problems]
-    return sorted(found, key=lambda f: (_severity(f.problem), CAUSES.index(f.check)))
+    stuck = any((f.problem.kind, f.problem.verdict) in _NOTHING_LEARNT for f in found)
+
+    def place(f: Found) -> tuple[int, int, int]:
+        cause = CAUSES.index(f.check)
+        may_be_why = stuck and cause < CAUSES.index("learning_rate_range")
+        own = _severity(f.problem)
+        return (-2 if may_be_why else own), cause, own
+
+    return sorted(found, key=place)
 
 
 def worst(findings: Iterable[Finding]) -> str:

@@ -24,14 +24,19 @@ from jdl.engine.trial import Batch, State, Trial, bound
 
 
 def measure_loss(trial: Trial, state: State, batch: Batch) -> dict[str, Any]:
-    """The loss of `batch` and of each of its first 64 examples alone. Pure.
+    """The loss of `batch` and of each of its first 64 examples. Pure.
+
+    An example is evaluated twice over, for batch norm in training mode refuses
+    a single one.
 
     Returns:
-      "loss", a scalar, and "each", (examples,).
+      "loss" and "of_few", that of the first 64, scalars; "each", (examples,).
     """
     few = first(batch, min(length(batch), 64))
     alone = jax.vmap(
-        lambda example: loss_in(trial.evaluate(state, jax.tree.map(lambda a: a[None], example)))
+        lambda example: loss_in(
+            trial.evaluate(state, jax.tree.map(lambda a: jnp.stack([a, a]), example))
+        )
     )(few)
     return {
         "loss": loss_in(trial.evaluate(state, batch)),
@@ -97,9 +102,9 @@ def judge_loss(measured: dict[str, Any], batch: Batch, expected: float | None = 
             "overflow in the model or its data."
         )
         return Finding("loss_at_init", figures, "", (Problem("not_finite", "wrong", advice),))
-    if few > 2 and abs(ratio - few) < 0.05 * few:
+    if few > 4 and abs(ratio - few / 2) < 0.05 * few:
         advice = (
-            f"The loss of {few} examples together is {ratio:.3g} times the mean of theirs alone: "
+            f"The loss of {few} examples together is {ratio:.3g} times that of one given twice: "
             "it is summed over the batch, so that gradients grow with the batch size; average it."
         )
         return Finding("loss_at_init", figures, "", (Problem("summed", "wrong", advice),))
