@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import pathlib
 
 import jax
@@ -101,3 +102,21 @@ def check_needs_params(make, **needs):
     name = make.__name__ if "schedule_free" not in make.__name__ else "schedule_free"
     with pytest.raises(ValueError, match=rf"{name} needs the parameters: .*got params=None"):
         optimizer.update(params, optimizer.init(params))
+
+
+def check_dtypes(make, **needs):
+    """Updates have the parameters' dtypes, and a state keeps its own, float32 where it is real."""
+    takes = inspect.signature(make).parameters
+    optimizer = make(**(({"learning_rate": 0.1} if "learning_rate" in takes else {}) | needs))
+    params = {"w": jnp.ones((3, 2), jnp.bfloat16), "b": jnp.ones(2, jnp.float32)}
+
+    def step(params):
+        state = optimizer.init(params)
+        loss = lambda p: jnp.sum(p["w"].astype(jnp.float32) ** 2) + jnp.sum(p["b"])  # noqa: E731
+        return state, *optimizer.update(params, state, params, value=1.0, value_fn=loss)
+
+    state, updates, after = jax.eval_shape(step, params)
+    kind = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert kind(updates) == kind(params) and kind(after) == kind(state)
+    for leaf in jax.tree.leaves(state):
+        assert not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype == jnp.float32

@@ -3,7 +3,15 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.optim.modern import DECAY, NOT_NEGATIVE, POSITIVE, check_ranges, check_recording, falling
+from tests.optim.modern import (
+    DECAY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    check_dtypes,
+    check_ranges,
+    check_recording,
+    falling,
+)
 
 from jdl import optim
 
@@ -22,6 +30,11 @@ RANGES = {
 @pytest.mark.parametrize("name", CASES)
 def test_fifty_updates_equal_the_recorded_ones(name, x64):
     check_recording(name, CASES[name])
+
+
+@pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)
+def test_keeps_its_dtypes(make):
+    check_dtypes(make)
 
 
 @pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)

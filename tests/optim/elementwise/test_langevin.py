@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.optim.modern import KEY, NOT_NEGATIVE, POSITIVE, check_ranges, one_update, vector
+from tests.optim.modern import (
+    KEY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    check_dtypes,
+    check_ranges,
+    one_update,
+    vector,
+)
 
 from jdl import optim
 
@@ -18,6 +26,11 @@ NEEDS = {
     optim.noisy_sgd: dict(key=KEY),
     optim.sgld: dict(key=KEY),
 }
+
+
+@pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)
+def test_keeps_its_dtypes(make):
+    check_dtypes(make, **NEEDS.get(make, {}))
 
 
 @pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)

@@ -10,6 +10,7 @@ from tests.optim.modern import (
     NOT_NEGATIVE,
     POSITIVE,
     UP_TO_INF,
+    check_dtypes,
     check_needs_params,
     check_ranges,
     check_recording,
@@ -49,6 +50,11 @@ RANGES = {
 @pytest.mark.parametrize("name", CASES)
 def test_fifty_updates_equal_the_recorded_ones(name, x64):
     check_recording(name, CASES[name])
+
+
+@pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)
+def test_keeps_its_dtypes(make):
+    check_dtypes(make)
 
 
 @pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)

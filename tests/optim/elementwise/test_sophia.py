@@ -12,6 +12,7 @@ from tests.optim.modern import (
     NOT_NEGATIVE,
     POSITIVE,
     UP_TO_INF,
+    check_dtypes,
     check_needs_params,
     check_ranges,
     check_recording,
@@ -62,6 +63,11 @@ NEEDS = {
 @pytest.mark.parametrize("name", CASES)
 def test_fifty_updates_equal_the_recorded_ones(name, x64):
     check_recording(name, CASES[name])
+
+
+@pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)
+def test_keeps_its_dtypes(make):
+    check_dtypes(make, **NEEDS.get(make, {}))
 
 
 @pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)
@@ -126,3 +132,9 @@ def test_sophia_estimates_the_curvature_at_its_interval_alone():
         _, state = optimizer.update(params, state, params)
         seen.append(float(state.curvature[0]))
     assert seen == [1, 1, 1, 2, 2, 2, 3]
+
+
+def test_the_first_moment_alone_takes_the_dtype_asked_for():
+    state = optim.sophia(0.1, mu_dtype=jnp.bfloat16, key=KEY).init(vector(1.0, 2.0))
+    assert state.momentum.dtype == jnp.bfloat16
+    assert state.curvature.dtype == jnp.float32

@@ -8,6 +8,7 @@ from tests.optim.modern import (
     DECAY,
     NOT_NEGATIVE,
     POSITIVE,
+    check_dtypes,
     check_needs_params,
     check_ranges,
     check_recording,
@@ -65,6 +66,11 @@ def test_fifty_updates_equal_the_recorded_ones(name, x64):
 
 
 @pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)
+def test_keeps_its_dtypes(make):
+    check_dtypes(make, **NEEDS.get(make, {}))
+
+
+@pytest.mark.parametrize("make", RANGES, ids=lambda make: make.__name__)
 def test_each_number_is_held_to_its_range(make):
     check_ranges(make, RANGES[make], **NEEDS.get(make, {}))
 
@@ -119,3 +125,6 @@ def test_schedule_free_keeps_z_in_float32_or_in_the_dtype_asked_for():
     state = optim.schedule_free_sgd(0.1, state_dtype=jnp.float16).init(params)
     assert state.z.dtype == jnp.float16
     assert optim.schedule_free_eval_params(state, params).dtype == jnp.bfloat16
+    optimizer = optim.schedule_free_sgd(0.1)
+    updates, state = optimizer.update(params, optimizer.init(params), params)
+    assert (updates.dtype, state.z.dtype) == (jnp.bfloat16, jnp.float32)

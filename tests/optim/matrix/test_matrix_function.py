@@ -6,6 +6,7 @@ import pytest
 from scipy import linalg
 
 from jdl import optim
+from jdl.optim.matrix.matrix_function import NEWTON_SCHULZ
 
 
 def random_matrices(*shape):
@@ -56,6 +57,24 @@ def test_orthogonalize_takes_a_triple_for_each_iteration(x64):
 def test_standard_coefficients_bring_singular_values_near_one():
     s = np.linalg.svd(optim.orthogonalize(random_matrices(8, 30)), compute_uv=False)
     assert s.min() > 0.6 and s.max() < 1.25
+
+
+def test_named_coefficients_are_the_published_ones():
+    """Jordan et al., Muon (2024), and the five that Dion (Ahn et al. 2025) computes."""
+    assert NEWTON_SCHULZ == {
+        "standard": (3.4445, -4.7750, 2.0315),
+        "dion": (
+            (4.0848, -6.8946, 2.9270),
+            (3.9505, -6.3029, 2.6377),
+            (3.7418, -5.5913, 2.3037),
+            (2.8769, -3.1427, 1.2046),
+            (2.8366, -3.0525, 1.2012),
+        ),
+    }
+    s = np.linspace(0.02, 1, 200)
+    for a, b, c in NEWTON_SCHULZ["dion"]:
+        s = a * s + b * s**3 + c * s**5
+    assert s.min() > 0.9 and s.max() < 1.1
 
 
 def test_orthogonalize_says_what_is_wrong():

@@ -40,6 +40,13 @@ def test_halves_whenever_worse_than_the_epoch_before():
     assert found == [1, 1, 0.5, 0.25, 0.25, 0.25, 0.125, 0.0625, 0.0625]
 
 
+def test_better_is_below_the_best_by_both_tolerances():
+    absolute = optim.plateau(0.5, patience=1, rtol=0.0, atol=0.1)
+    assert scales(absolute, [1.0, 0.95, 0.85]) == [1, 0.5, 0.5]
+    both = optim.plateau(0.5, patience=1, rtol=0.2, atol=0.1)
+    assert scales(both, [1.0, 0.75, 0.65]) == [1, 0.5, 0.5]
+
+
 def test_a_lane_has_its_own_numbers_and_state():
     def run(factor, patience, cooldown, rtol, atol, min_scale):
         plateau = optim.plateau(factor, patience, rtol, atol, cooldown, min_scale)
