@@ -49,9 +49,11 @@ def alone():
     return fit()
 
 
-@pytest.mark.parametrize("options", [{}, {"resident": False}], ids=["resident", "streamed"])
-def test_eight_devices_equal_one(alone, options):
-    spread = fit(devices=8, **options)
+@pytest.mark.parametrize(
+    "resident", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["resident", "streamed"]
+)
+def test_eight_devices_equal_one(alone, resident):
+    spread = fit(devices=8, resident=resident)
     assert alone.steps.tolist() == [5, 10]
     for name, curve in alone.curves.items():
         np.testing.assert_allclose(curve, spread.curves[name], rtol=2e-5, err_msg=name)
@@ -128,6 +130,7 @@ def test_split_parameters_train_the_same(tmp_path):
         train.load_sharded(tmp_path / "state", {"other": like.params})
 
 
+@pytest.mark.slow
 def test_several_devices_resume(tmp_path):
     def interrupt(report):
         os.kill(os.getpid(), signal.SIGINT)

@@ -19,11 +19,12 @@ class Task:
 
     Attributes:
       data: digits (shipped), mnist, fashion_mnist, cifar10, cifar100 (in the folder that the
-        environment variable JDL_DATA_DIR names), or a file: x.npz with arrays x and y, or x.csv.
+        environment variable JDL_DATA_DIR names), or a file: x.npz with arrays x and y, x.csv, or
+        x.txt, of which a transformer or lstm learns what follows.
       raw: leave the inputs as they are; else they are scaled to zero mean and unit variance over
         the training split.
-      model: mlp, linear or vit.
-      hidden: sizes of the MLP's hidden layers.
+      model: mlp, linear or vit; for text transformer or lstm; autoencoder for the inputs alone.
+      hidden: sizes of the MLP's hidden layers, or of an autoencoder down to its code.
       activation: of the MLP: relu, tanh, sigmoid, gelu, silu, elu, selu, leaky_relu, softplus.
       batch_norm: batch norm before each activation of the MLP.
       dropout: rate, in [0, 1).

@@ -14,6 +14,7 @@ from jdl import data, models, nn, optim, sweep, train
 from jdl.cli.options import Task
 from jdl.cli.sweep import Sweep
 from jdl.data.named import LOADERS
+from jdl.data.text import VOCABULARY
 from jdl.optim.names import OPTIMIZERS
 from jdl.sweep.dimension import Dimension
 from jdl.sweep.space import Space, combinations, configuration, parse_space
@@ -39,12 +40,14 @@ class Model(NamedTuple):
       structure: the hyperparameters that change its program.
       numbers: those that are traced.
       images: whether it needs inputs of shape (height, width, channels).
+      family: "text" or "autoencoder" where it is trained in a way of its own.
     """
 
     build: Callable[..., nn.Layer]
     structure: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     images: bool = False
+    family: str = ""
 
 
 def _mlp(
@@ -70,10 +73,27 @@ def _linear(outputs: int) -> nn.Layer:
     return models.mlp((outputs,))
 
 
+def _autoencoder(outputs: int, hidden: Any = "32x8", activation: str = "relu") -> nn.Layer:
+    sizes = _sizes(hidden)
+    return _mlp(outputs, "x".join(map(str, (*sizes, *sizes[-2::-1]))), activation)
+
+
+def _transformer(outputs: int, length: int, **options: Any) -> nn.Layer:
+    small = {"depth": 2, "features": 64, "heads": 4}
+    return models.transformer(outputs, length=length, **(small | options))
+
+
+def _lstm(outputs: int, length: int, features: int = 128) -> nn.Layer:
+    return nn.chain(nn.embedding(outputs, features), nn.lstm(features), nn.dense(outputs))
+
+
 MODELS = {
     "mlp": Model(_mlp, ("hidden", "activation", "batch_norm"), ("dropout",)),
     "linear": Model(_linear),
     "vit": Model(models.vit, ("patch", "depth", "features", "heads"), ("dropout",), True),
+    "transformer": Model(_transformer, ("depth", "features", "heads"), ("dropout",), family="text"),
+    "lstm": Model(_lstm, ("features",), family="text"),
+    "autoencoder": Model(_autoencoder, ("hidden", "activation"), family="autoencoder"),
 }
 _TRIAL = ("l2", "label_smoothing")
 _OWN = ("optimizer", "lr", "seed", "model")
@@ -94,20 +114,38 @@ def _sizes(hidden: Any) -> tuple[int, ...]:
 
 
 class Outputs(NamedTuple):
-    """What the data asks of a model: the size of its output, and whether that is classes."""
+    """What the data asks of a model: the size of its output, whether that is classes or tokens,
+    and the shape of an example.
+    """
 
     size: int
     classes: bool
+    tokens: bool
+    example: tuple[int, ...]
 
 
 def make_trial(hp: Mapping[str, Any], outputs: Outputs) -> train.Trial:
     """The trial of a configuration: `model`, `optimizer`, `lr` and what these take, by name."""
     model = MODELS[hp["model"]]
     taken = {name: hp[name] for name in (*model.structure, *model.numbers) if name in hp}
-    layer = model.build(outputs.size, **taken)
+    if outputs.tokens != (model.family == "text"):
+        raise ValueError(
+            f"The model {hp['model']} is {'not ' * outputs.tokens}for text: `--model` must be one "
+            f"of {', '.join(n for n in MODELS if (MODELS[n].family == 'text') == outputs.tokens)}."
+        )
+    if model.family == "text":
+        layer = model.build(outputs.size, length=outputs.example[0], **taken)
+    elif model.family == "autoencoder":
+        layer = model.build(math.prod(outputs.example), **taken)
+    else:
+        layer = model.build(outputs.size, **taken)
     rest = {name: value for name, value in hp.items() if name not in (*taken, *_TRIAL, *_OWN)}
     optimizer = optim.by_name(hp["optimizer"])(hp["lr"], **rest)
     penalties = {name: hp[name] for name in _TRIAL if name in hp}
+    if model.family == "text":
+        return train.language_model(layer, optimizer, **penalties)
+    if model.family == "autoencoder":
+        return train.autoencoder(layer, nn.identity, optimizer, **penalties)
     if outputs.classes:
         return train.classifier(layer, optimizer, **penalties)
     return train.regressor(layer, optimizer, **penalties)
@@ -116,9 +154,11 @@ def make_trial(hp: Mapping[str, Any], outputs: Outputs) -> train.Trial:
 def trial_maker(dataset: data.Dataset) -> Callable[[dict[str, Any]], train.Trial]:
     """`make_trial` for the labels or targets of `dataset`."""
     y = np.asarray(dataset.train[1])
-    classes = y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
+    classes = y.ndim == 1 and bool(np.issubdtype(y.dtype, np.integer))
+    tokens = y.ndim == 2 and y.dtype == np.uint8
     count = data.classes(dataset) if classes else math.prod(y.shape[1:])
-    return functools.partial(make_trial, outputs=Outputs(count, bool(classes)))
+    outputs = Outputs(VOCABULARY if tokens else count, classes, tokens, dataset.train[0].shape[1:])
+    return functools.partial(make_trial, outputs=outputs)
 
 
 def model_space(task: Task) -> dict[str, Any]:
@@ -233,11 +273,13 @@ def load(task: Task, space: Space) -> data.Dataset:
       OSError: its files are not there.
     """
     name = task.data
+    if name.endswith((".txt", ".txt.gz")):
+        return data.text(name)
     file = name.endswith((".npz", ".csv", ".csv.gz"))
     if not file and name.lower().replace("_", "-") not in LOADERS:
         raise ValueError(
-            f"`--data` must be one of {', '.join(LOADERS)}, or a file that ends in .npz or .csv, "
-            f"got {name!r}."
+            f"`--data` must be one of {', '.join(LOADERS)}, or a file that ends in .npz, .csv "
+            f"or .txt, got {name!r}."
         )
     images = any(MODELS[str(model)].images for model in space["model"].points or ())
     shape = {"image": True} if images and name == "digits" else {}

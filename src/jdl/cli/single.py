@@ -46,6 +46,11 @@ def show(results: Results, out: Path, *, plot: bool = True, file: Path | None = 
             table.add_row(
                 words(name), *(format_value(float(curves[name][i])) for i in (best, reports - 1))
             )
+        if folder.read_note(out).get("model") in ("transformer", "lstm"):
+            # Of the mean loss: a mean of perplexities would be another number.
+            for name in (name for name in names if name.endswith("_loss")):
+                values = (format_value(float(np.exp(curves[name][i]))) for i in (best, reports - 1))
+                table.add_row(words(name.replace("loss", "perplexity")), *values)
         for name in (name for name in trial.metrics if name.startswith("test_")):
             table.add_row(words(name), "", format_value(trial.metrics[name]))
         screen.print(table)

@@ -24,6 +24,10 @@ class Train:
       lr: the learning rate.
       out: the run's folder; if not given, one under runs/ whose name is this specification's own.
       seed: the root of all random numbers.
+      patience: stop after so many epochs in a row of which none was the best.
+      ema: also evaluate an exponential average of the parameters with this decay, as 0.99.
+      devices: split each batch over so many devices.
+      tensorboard: write the curves to this folder for TensorBoard too.
       no_plot: draw no picture.
     """
 
@@ -32,13 +36,17 @@ class Train:
     lr: Annotated[float, arg("RATE")] = 3e-3
     out: Annotated[Path | None, arg("FOLDER", "(default: under runs/)")] = None
     seed: Annotated[int, arg("N")] = 0
+    patience: Annotated[int | None, arg("N", "(default: to the end)")] = None
+    ema: Annotated[float | None, arg("DECAY", "(default: none)")] = None
+    devices: Annotated[int, arg("N")] = 1
+    tensorboard: Annotated[Path | None, arg("FOLDER", "(default: none)")] = None
     no_plot: bool = False
 
     def run(self) -> int:
         """Trains the network and shows how it went."""
         if not 0 < self.lr < math.inf:
             raise ValueError(f"`--lr` must be above 0 and finite, got {self.lr:g}.")
-        from jdl import sweep, train
+        from jdl import optim, sweep, train
         from jdl.cli import folder, recipe, single
 
         space = {**recipe.model_space(self.task), "optimizer": self.optimizer, "lr": self.lr}
@@ -46,6 +54,8 @@ class Train:
         recipe.check_names(parsed)
         dataset = recipe.load(self.task, parsed)
         trial = recipe.trial_maker(dataset)(space)
+        if self.ema is not None:
+            trial = train.averaged(trial, {"ema": optim.parameter_ema(self.ema)})
         epochs, batch_size = self.task.epochs, self.task.batch_size
         specification = {
             **space,
@@ -54,11 +64,23 @@ class Train:
             "batch_size": batch_size,
             "seed": self.seed,
         }
+        extras = {"patience": self.patience, "ema": self.ema}
+        specification |= {name: value for name, value in extras.items() if value is not None}
         names = [Path(self.task.data).stem, self.task.model, self.optimizer]
         out = self.out or folder.default(names, specification, dataset)
         print(recipe.describe_one(self.task, dataset, parsed), file=sys.stderr)
         # `fit` knows another program by its hash alone: the note says which option differs.
         with folder.noted(out, specification, same=[*specification]):
-            train.fit(trial, dataset, epochs=epochs, batch_size=batch_size, seed=self.seed, out=out)
+            train.fit(
+                trial,
+                dataset,
+                epochs=epochs,
+                batch_size=batch_size,
+                seed=self.seed,
+                patience=self.patience,
+                devices=self.devices,
+                callbacks=[train.tensorboard(self.tensorboard)] if self.tensorboard else [],
+                out=out,
+            )
         single.show(sweep.read(out), out, plot=not self.no_plot)
         return 0

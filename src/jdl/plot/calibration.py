@@ -45,10 +45,10 @@ def reliability_figure(reliability: Any, title: str = "") -> Any:
             label="at the mean confidence",
         )
         upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share of right answers")
-        upper.text(0.97, 0.05, f"calibration error {error:.4f}", ha="right")
+        upper.text(0.035, 0.8, f"calibration error {error:.4f}")
         upper.legend(loc="upper left")
         if title:
             upper.set_title(title)
         lower.bar(left, count / count.sum(), 1 / bins, align="edge", color=FAINT, edgecolor="white")
-        lower.set(xlabel="confidence: the largest probability", ylabel="share of examples")
+        lower.set(xlabel="confidence: the largest probability", ylabel="share")
         return figure

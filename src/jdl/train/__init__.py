@@ -19,6 +19,7 @@ from jdl.train.loop import Callback, Report
 from jdl.train.predict import evaluate, predict
 from jdl.train.selection import greedy_weights, likelihood
 from jdl.train.sharded import load_sharded, save_sharded
+from jdl.train.side_by_side import side_by_side
 from jdl.train.supervised import TrainState, classifier, regressor, supervised
 from jdl.train.tensorboard import tensorboard
 
@@ -38,6 +39,7 @@ __all__ = [
     "perplexity",
     "autoencoder",
     "supervised",
+    "side_by_side",
     "TrainState",
     # a trained network
     "evaluate",

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 import jax.export
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from jdl.engine.checkpoint import CheckpointError, write_atomically
@@ -46,6 +48,7 @@ def export(
     """
     run = predictor(trial)
     _need_flatbuffers()
+    state = jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, state)
     (batch,) = jax.export.symbolic_shape("batch")
     like = jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype)
     exported = jax.export.export(jax.jit(lambda x: run(state, x)), platforms=platforms)(like)
