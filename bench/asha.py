@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 
-def figures(name: str, trials: int, epochs: int, hidden: int, seed: int = 0) -> dict[str, Any]:
+def figures(
+    name: str, trials: int, epochs: int, hidden: int, lanes: int, seed: int = 0
+) -> dict[str, Any]:
     """Runs the same random configurations whole and under ASHA.
 
     Args:
@@ -17,6 +19,7 @@ def figures(name: str, trials: int, epochs: int, hidden: int, seed: int = 0) -> 
       trials: configurations.
       epochs: of a whole trial.
       hidden: units of the MLP's one hidden layer.
+      lanes: on each device; few, so that few idle while the last trials run out.
       seed: of the search and of all random numbers.
     """
     from jdl import data, nn, optim, sweep, train
@@ -39,7 +42,14 @@ def figures(name: str, trials: int, epochs: int, hidden: int, seed: int = 0) -> 
 
     def run(stopping: Any) -> Any:
         return sweep.run(
-            make_trial, space, dataset, trials=trials, epochs=epochs, seed=seed, stopping=stopping
+            make_trial,
+            space,
+            dataset,
+            trials=trials,
+            epochs=epochs,
+            lanes=lanes,
+            seed=seed,
+            stopping=stopping,
         )
 
     whole, halved = run(None), run(sweep.asha(reduction=4))
@@ -51,6 +61,7 @@ def figures(name: str, trials: int, epochs: int, hidden: int, seed: int = 0) -> 
         "trials": trials,
         "epochs": epochs,
         "hidden": hidden,
+        "lanes": lanes,
         "accuracy_whole": best[0],
         "accuracy_asha": best[1],
         "test_whole": whole.best.metrics.get("test_accuracy"),
@@ -71,12 +82,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="?", default="digits")
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--lanes", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    print(
-        json.dumps(
-            figures(given.data, given.trials, given.epochs, given.hidden, given.seed), indent=1
-        )
-    )
+    print(json.dumps(figures(*vars(given).values()), indent=1))

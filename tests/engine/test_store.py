@@ -78,3 +78,54 @@ def test_differences_are_named_by_their_path(tmp_path):
     assert "  space.b: 1 there, nothing now" in text
     assert "seed" not in text
     one.close()
+
+
+def test_back_to_an_earlier_turn(db):
+    """Reports, ends, copies and settling up to the turn stay; what was asked for in it goes."""
+    db.record([(0, 2, 0.5), (1, 2, 0.4)], [], [(0, 0), (1, 1)], turn=1)
+    db.add_trials([(4, {"lr": 1.0})], turn=1, wanted=3)
+    db.record([], [Ended(1, store.STOPPED, 2, {})], turn=2, event="settle")
+    db.add_trials([(5, {"lr": 2.0})], turn=2, wanted=1)
+    db.record(
+        [(0, 4, 0.3)],
+        [Ended(0, store.DONE, 4, {"test_loss": 0.2}), Ended(2, store.STOPPED, 0, {})],
+        [(4, 1)],
+        [(0, 0.3, blob(1)), (1, 0.4, blob(2))],
+        keep=2,
+        turn=3,
+        bred=[store.Bred(0, 2, 4, {"lr": 0.5})],
+    )
+    db.roll_back(2)
+    status = {trial: status for trial, _, status, _, _ in db.trials()}
+    assert status == {0: "running", 1: "stopped", 2: "pending", 3: "pending", 4: "pending"}
+    assert db.reports()[1][:, :2].tolist() == [[0, 2], [1, 2]]
+    assert db.lineage() == [] and db.scores() == {1: 0.4} and db.last_turn() == 2
+    turns = [(t.turn, t.reports, t.ended, t.events) for t in db.history("loss")]
+    assert turns == [
+        (1, [(0, 2, 0.5), (1, 2, 0.4)], [], [("ask", 3)]),
+        (2, [], [(1, "stopped")], [("settle", 0)]),
+    ]
+    assert db.seats() == {0: (1, 0, None), 1: (1, 1, 2)}
+    assert db.ended().tolist() == [1]
+
+
+def test_trials_that_start_again(db):
+    db.record([(0, 2, 0.5), (1, 2, 0.4)], [Ended(1, store.DONE, 2, {})], [(0, 0), (1, 1)], turn=1)
+    db.forget_running()
+    assert db.reports()[1].tolist() == [[1, 2, 0.4]]
+    assert db.counts() == {"pending": 3, "done": 1}
+    assert db.config(2) == {"lr": 0.2} and db.config(9) == {}
+
+
+def test_a_folder_is_read_where_nothing_can_be_written(tmp_path):
+    writer = Store(tmp_path)
+    writer.begin({"steps": 4}, ["loss"])
+    writer.add_trials([(0, {})])
+    writer.close()
+    for file in ("run.sqlite-wal", "run.sqlite-shm"):
+        assert not (tmp_path / file).exists()
+    reader = Store(tmp_path, write=False)
+    assert len(reader.trials()) == 1
+    with pytest.raises(StoreError, match="cannot be written: attempt to write a readonly"):
+        reader.add_trials([(1, {})])
+    reader.close()

@@ -57,6 +57,7 @@ MODES = {
         "stopping": sweep.successive_halving(reduction=2, cohort=10),
     },
     "adaptive": {"trials": 40, "lanes": 2, "stopping": sweep.patience(2)},
+    "optuna": {"trials": 40, "lanes": 2, "stopping": sweep.asha(reduction=2)},
     "pbt": {"trials": 12, "population": sweep.pbt(quantile=0.3)},
 }
 
@@ -64,6 +65,10 @@ MODES = {
 def main(out, mode="plain"):
     Group.dispatch = slow
     search = climbing(SPACE, 40) if mode == "adaptive" else None
+    if mode == "optuna":
+        from jdl.sweep.optuna import optuna_search
+
+        search = optuna_search(SPACE, 40, batch=8)
     results = sweep.run(
         make_trial,
         SPACE,

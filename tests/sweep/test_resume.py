@@ -112,7 +112,7 @@ def test_killed_ten_times(uninterrupted, tmp_path):
     assert_same_table(uninterrupted, out)
 
 
-DECIDERS = ["asha", "halving", "adaptive", "pbt"]
+DECIDERS = ["asha", "halving", "adaptive", "pbt", "optuna"]
 
 
 def rows(out, table):
@@ -147,6 +147,8 @@ def kill_often(out, mode, kills, random) -> int:
 )
 def test_killed_while_something_decides(tmp_path, mode, kills):
     """The order of decisions, and with it the whole table, is that of a run never killed."""
+    if mode == "optuna":
+        pytest.importorskip("optuna")
     finish(tmp_path / "whole", mode)
     killed = kill_often(tmp_path / "parts", mode, kills, np.random.default_rng(kills))
     assert killed >= 1

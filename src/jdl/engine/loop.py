@@ -14,16 +14,17 @@ import numpy as np
 
 from jdl.engine import resume, store
 from jdl.engine.compaction import Compaction, report_seconds
+from jdl.engine.decide import Decider
 from jdl.engine.goal import Goal
 from jdl.engine.group import Group, Queued, Segment
 from jdl.engine.interrupt import Interrupt
-from jdl.engine.judge import Heard, Judge
+from jdl.engine.judge import Heard
 from jdl.engine.keeper import Keeper
 from jdl.engine.memory import out_of_memory
 from jdl.engine.program import LaneProgram
 from jdl.engine.progress import Progress, Status
 from jdl.engine.resume import CHECKPOINT, Waiting
-from jdl.engine.rules import Population, Stopping, Verdicts
+from jdl.engine.rules import Population, Stopping
 
 __all__ = ["CHECKPOINT", "Loop", "Stats", "Supply"]
 
@@ -133,18 +134,15 @@ class Loop:
         self._rotation: deque[Group] = deque()  # those not flying, the next one first
         self._flying: deque[Group] = deque()
         self._work = groups[0].work
-        self._judge = Judge(stopping, self._work.reports) if stopping else None
-        self._population = population
-        self._target = None if target is None else goal.score(target)
+        reached = None if target is None else goal.score(target)
+        self._decider = Decider(self._work, stopping, population, reached)
         self._seconds, self._trials = seconds, trials
-        self.ordered = bool(stopping or population or supply.adaptive or target is not None)
+        self.ordered = self._decider.decides or supply.adaptive
         self._keep_best, self._keep = keep_best, keep
         self._checkpoint_seconds, self._progress = checkpoint_seconds, progress
         self._next_checkpoint = FIRST_CHECKPOINT
-        self._waiting: dict[int, Waiting] = {}  # trials that a rule keeps aside
         self._exhausted = supply.left() == 0
         self._told = True  # something, since the search last had nothing
-        self._over = False  # the target is reached
         self._turn = 0
         self._lane_steps = 0
         self._queued_steps = [0, 0]  # of lanes, and of those that were busy, while trials waited
@@ -162,20 +160,11 @@ class Loop:
 
     def _join(self, group: Group) -> None:
         """Takes a group in, which waits for its turns from now on."""
-        group.stops = self._stops
+        group.stops = self._decider.stops
         group.stops_matter = self.ordered
-        group.revives = self._population is not None
+        group.revives = self._decider.copies
         self._groups.append(group)
         self._rotation.append(group)
-
-    def _stops(self, trial: int) -> Sequence[int]:
-        """The reports after which something is decided about `trial`, ascending."""
-        last = self._work.reports
-        if self._target is not None:
-            return range(1, last + 1)
-        if self._population is not None:
-            return [*range(self._population.every, last, self._population.every), last]
-        return self._judge.rungs(trial) if self._judge else (last,)
 
     def run(self, data: Any) -> Stats:
         """Runs until every trial has ended, or until Ctrl-C, SIGTERM or the end of the time.
@@ -222,7 +211,10 @@ class Loop:
 
     @property
     def _unfinished(self) -> bool:
-        return bool(self._waiting) or any(group.unfinished for group in self._groups)
+        # A search cut off between two batches has nothing running, and yet more to give.
+        cut = self._stop_requested and self._pending and self._supply.left() > 0
+        ready = any(group.unfinished for group in self._groups)
+        return bool(self._decider.waiting) or ready or (cut and not self._decider.over)
 
     # Turns
 
@@ -235,7 +227,7 @@ class Loop:
             self._write()
             if self._flying:
                 self._collect(self._flying.popleft())
-            elif self._waiting:
+            elif self._decider.waiting:
                 self._settle()
             elif self._compiling:
                 next(iter(self._compiling.values())).result()
@@ -251,7 +243,7 @@ class Loop:
             group = self._rotation.popleft()
             self._fill(group)
             if group.unfinished and self._ready(group):
-                if self.ordered and self._population is None and not self._pending:
+                if self.ordered and not self._decider.copies and not self._pending:
                     self._built += self._compaction.consider(group, self._pool)
                 return group
             self._rotation.append(group)
@@ -259,7 +251,7 @@ class Loop:
 
     def _fill(self, group: Group) -> None:
         """Asks for further trials where `group` has lanes for them."""
-        while not self._exhausted and not self._over:
+        while not self._exhausted and not self._decider.over:
             waiting = sum(g.waiting for g in self._groups)
             if self._supply.left() == 0:
                 self._exhausted = True
@@ -322,7 +314,7 @@ class Loop:
     def _pending(self) -> bool:
         """Whether any trial waits, or might be asked for."""
         more = not self._exhausted and (self._told or not self._supply.adaptive)
-        return more or bool(self._waiting) or any(group.waiting for group in self._groups)
+        return more or bool(self._decider.waiting) or any(group.waiting for group in self._groups)
 
     def _reports_of(self, group: Group) -> int:
         """How many reports the next segment of `group` makes at most."""
@@ -347,28 +339,24 @@ class Loop:
         last = dict(zip(segment.busy, scores[:, -1].tolist()))
         trial_of = dict(zip(segment.busy, segment.trials))
         ended = list(segment.ended)
-        ended += self._judged(group, segment, scores)
-        if self._target is not None and float(np.max(scores, initial=-math.inf)) >= self._target:
-            ended += self._end(group, segment, scores, {lane for lane, _ in ended})
-        elif self._over:
-            gone = {lane for lane, _ in ended}
-            ended += [(n, group.stop(n)) for n in segment.busy if n not in gone]
+        elsewhere, bred = [], []
+        if self.ordered:
+            decision = self._decider.after(group, segment, scores, self._groups)
+            ended += decision.ended
+            elsewhere, bred = decision.elsewhere, decision.bred
         if self._keep_best:
             candidates = [(lane, trial_of[lane], score) for lane, score in last.items()]
         else:
             candidates = [(n, end.trial, last[n]) for n, end in ended if end.status == store.DONE]
-        bred = self._breed(group, segment, last) if self._population else []
         self._record(
-            [end for _, end in ended],
-            {trial_of[lane]: last[lane] for lane, _ in ended},
+            [(end, last[lane]) for lane, end in ended],
+            elsewhere,
             reports=segment.rows,
             started=segment.started,
             states=self._keeper.states(group, candidates),
             bred=bred,
         )
         self._rotation.append(group)
-        if self._over:
-            self._clear()
         self._reports_done += int(segment.made.sum())
         self._best = max(self._best, float(np.max(scores, initial=-math.inf)))
 
@@ -384,26 +372,31 @@ class Loop:
             self._queued_steps = [self._queued_steps[0] + steps, self._queued_steps[1] + busy]
 
     def _record(
-        self, ended: Sequence[store.Ended], scores: dict[int, float], **brought: Any
+        self,
+        ended: Sequence[tuple[store.Ended, float]],
+        elsewhere: Sequence[tuple[store.Ended, float]],
+        **brought: Any,
     ) -> None:
         """Notes what a turn brought, to be written while the next segments run, and tells it."""
-        self._unwritten.append({"ended": ended, "turn": self._turn, "keep": self._keeper.most})
-        self._unwritten[-1] |= brought
-        for end in ended:
+        both = sorted((*ended, *elsewhere), key=lambda pair: pair[0].trial)
+        ends = [end for end, _ in both]
+        self._unwritten.append(
+            {"ended": ends, "turn": self._turn, "keep": self._keeper.most} | brought
+        )
+        for end in ends:
             self._ends[end.status] += 1
             # What a trial that ended early will not do is done.
             left = self._work.reports - -(-end.steps // self._work.report_every)
-            self._reports_done += max(0, left) if end.steps < self._work.steps else 0
-        self._tell([(end.trial, end.status, scores.get(end.trial, math.nan)) for end in ended])
+            self._reports_done += max(0, left)
+        self._tell([(end.trial, end.status, score) for end, score in both])
 
     def _tell(self, ended: Sequence[tuple[int, str, float]]) -> None:
-        told = [
-            (trial, math.nan if status == store.DIVERGED else score)
-            for trial, status, score in sorted(ended)
-        ]
-        if told:
+        """Tells the search how the trials that ended in a turn did, ascending."""
+        if ended:
             self._told = True
-            self._supply.tell(told)
+            self._supply.tell(
+                [(t, math.nan if status == store.DIVERGED else s) for t, status, s in ended]
+            )
 
     def _write(self) -> None:
         """Writes what segments brought, while the next ones already run."""
@@ -413,119 +406,11 @@ class Loop:
             self._show()
         self._unwritten.clear()
 
-    # Decisions
-
-    def _judged(
-        self, group: Group, segment: Segment, scores: np.ndarray
-    ) -> list[tuple[int, store.Ended]]:
-        """Lets the rule decide, and does in this group's lanes what it says."""
-        if self._judge is None:
-            for lane in segment.busy if self.ordered else ():
-                if group.trial[lane] >= 0:
-                    group.set_next_stop(lane)
-            return []
-        diverged = {e.trial for _, e in segment.ended if e.status == store.DIVERGED}
-        report = group.done[segment.busy] - segment.reports + segment.made
-        verdicts = self._judge.hear(
-            Heard(trial, int(report[i]), scores[i, : segment.made[i]].tolist(), trial in diverged)
-            for i, trial in enumerate(segment.trials)
-        )
-        stop, finish, go = set(verdicts.stop), set(verdicts.finish), set(verdicts.go)
-        ended, finishing = [], []
-        for i, lane in enumerate(segment.busy):
-            trial = segment.trials[i]
-            if group.trial[lane] < 0:
-                continue
-            if trial in stop:
-                ended.append((lane, group.stop(lane)))
-            elif trial in finish:
-                finishing.append(lane)
-            elif trial in go or int(group.done[lane]) not in self._judge.rungs(trial):
-                group.set_next_stop(lane)
-            else:
-                queued, saved = group.pause(lane)
-                self._waiting[trial] = Waiting(group, queued, saved, float(scores[i, -1]))
-        if finishing:
-            ended += group.finish(finishing)
-        self._release(verdicts)
-        return ended
-
-    def _release(self, verdicts: Verdicts) -> None:
-        """Does what the rule says of trials that wait."""
-        for trial in verdicts.go:
-            if one := self._waiting.pop(trial, None):
-                one.group.returning.append((one.queued, one.saved))
-        for status, trials in ((store.STOPPED, verdicts.stop), (store.DONE, verdicts.finish)):
-            ended, scores = [], {}
-            for trial in trials:
-                if one := self._waiting.pop(trial, None):
-                    steps = one.saved.reports * self._work.report_every
-                    ended.append(store.Ended(trial, status, steps, {}))
-                    scores[trial] = one.score
-            if ended:
-                self._record(ended, scores)
-
     def _settle(self) -> None:
-        """Asks the rule to decide about trials that wait for others who will never come."""
-        assert self._judge is not None
+        """Asks the rule to decide about trials that wait, because nothing else can run."""
         self._turn += 1
-        self._unwritten.append({"turn": self._turn, "event": "settle"})
-        self._release(self._judge.settle())
-
-    def _end(
-        self, group: Group, segment: Segment, scores: np.ndarray, gone: set[int]
-    ) -> list[tuple[int, store.Ended]]:
-        """Ends the run: trials that reached the target are done, and the others stopped."""
-        self._over = self._exhausted = True
-        there = [i for i, lane in enumerate(segment.busy) if lane not in gone]
-        reached = [segment.busy[i] for i in there if np.max(scores[i]) >= self._target]
-        ended = group.finish(reached) if reached else []
-        ended += [
-            (segment.busy[i], group.stop(segment.busy[i]))
-            for i in there
-            if segment.busy[i] not in reached
-        ]
-        return ended
-
-    def _clear(self) -> None:
-        """Ends the trials that are in no segment in flight, once the run is over."""
-        ended = []
-        for group in self._groups:
-            waits = [*group.queue, *(queued for queued, _ in group.returning)]
-            ended += [store.Ended(q.trial, store.STOPPED, 0, {}) for q in waits]
-            group.queue.clear()
-            group.returning.clear()
-            if group.flight is None:
-                ended += [group.stop(lane) for lane in group.busy.tolist()]
-        if ended:
-            self._record(ended, {})
-        self._release(Verdicts(stop=sorted(self._waiting)))
-
-    def _breed(self, group: Group, segment: Segment, last: dict[int, float]) -> list[store.Bred]:
-        """Lets the members of a population copy each other."""
-        lanes = group.busy
-        if not lanes.size:
-            return []
-        assert self._population is not None
-        report = int(group.done[lanes[0]])
-        order = sorted(lanes.tolist(), key=lambda lane: group.trial[lane])
-        trials = [int(group.trial[lane]) for lane in order]
-        numbers = [group.queued(lane).numbers for lane in order]
-        exchanges = self._population.evolve(report, trials, [last[n] for n in order], numbers)
-        lane_of = dict(zip(trials, order))
-        source = np.arange(group.width)
-        bred = []
-        for lane, trial, exchange in zip(order, trials, exchanges):
-            group.set_next_stop(lane)
-            if exchange is None:
-                continue
-            source[lane] = lane_of[exchange.source]
-            group.set_numbers(lane, exchange.numbers)
-            now = {name: float(value) for name, value in group.queued(lane).numbers.items()}
-            bred.append(store.Bred(trial, report, exchange.source, now))
-        if np.any(source != np.arange(group.width)):
-            group.take_lanes(source)
-        return bred
+        elsewhere = self._decider.settle()
+        self._record([], elsewhere, event="settle")
 
     # Checkpoints, and going on from them
 
@@ -537,7 +422,9 @@ class Loop:
                     self._collect(self._flying.popleft())
             self._write()
             try:
-                resume.write(self._db, self._turn, self._rotation, self._flying, self._waiting)
+                resume.write(
+                    self._db, self._turn, self._rotation, self._flying, self._decider.waiting
+                )
             except OSError as error:
                 # Nothing recorded is lost: a resumed run makes more of its turns again.
                 self._progress.say(f"No checkpoint written: {error}. Results are safe.")
@@ -587,14 +474,14 @@ class Loop:
                 score = self._goal.score(math.nan if value is None else value)
                 curves.setdefault(trial, []).append(score)
                 at[trial], last[trial] = step // every, score
-            if self._judge is not None:
+            if self._decider.judge is not None:
                 heard = [
                     Heard(trial, at[trial], scores, ends.get(trial) == store.DIVERGED)
                     for trial, scores in curves.items()
                 ]
-                self._judge.hear(heard)
+                self._decider.judge.hear(heard)
                 if any(kind == "settle" for kind, _ in turn.events):
-                    self._judge.settle()
+                    self._decider.judge.settle()
             self._tell([(t, status, last.pop(t, math.nan)) for t, status in turn.ended])
             for kind, wanted in turn.events:
                 if kind == "ask":
@@ -609,9 +496,9 @@ class Loop:
             away |= {*groups[label].trial.tolist()}
         queued = {q.trial: q for group in self._groups for q in group.queue}
         for trial, (label, saved, score) in point.waiting.items():
-            self._waiting[trial] = Waiting(groups[label], queued[trial], saved, score)
+            self._decider.waiting[trial] = Waiting(groups[label], queued[trial], saved, score)
         for trial in point.returning:
-            one = self._waiting.pop(trial)
+            one = self._decider.waiting.pop(trial)
             one.group.returning.append((one.queued, one.saved))
         for group in self._groups:
             group.queue = deque(q for q in group.queue if q.trial not in away)
@@ -626,7 +513,7 @@ class Loop:
         known = sum(self._ends[status] for status in store.ENDED) + sum(
             int(group.busy.size) + group.waiting for group in self._groups
         )
-        trials = self._trials or known + len(self._waiting)
+        trials = self._trials or known + len(self._decider.waiting)
         total = max(1, (trials - self._before) * self._work.reports)
         self._progress.update(
             Status(

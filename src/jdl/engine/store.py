@@ -281,7 +281,10 @@ class Store:
             self._db.executemany(
                 "UPDATE trials SET status=?, steps=?, final=?, ended=? WHERE trial=?"
                 " AND status IN ('pending', 'running')",
-                [(e.status, e.steps, json.dumps(e.final), turn, e.trial) for e in ended],
+                [
+                    (e.status, e.steps, json.dumps(e.final) if e.final else "{}", turn, e.trial)
+                    for e in ended
+                ],
             )
             self._db.executemany(
                 "INSERT OR REPLACE INTO lineage VALUES (?, ?, ?, ?, ?)",
@@ -309,7 +312,10 @@ class Store:
             self._db.execute("DELETE FROM lineage WHERE turn > ?", (turn,))
             # Trials are asked for after a turn's segment, and so after its checkpoint.
             self._db.execute("DELETE FROM trials WHERE asked >= ? AND asked > 0", (turn,))
-            self._db.execute("DELETE FROM events WHERE turn >= ? AND turn > 0", (turn,))
+            self._db.execute(
+                "DELETE FROM events WHERE turn > ? OR (kind = 'ask' AND turn = ? AND turn > 0)",
+                (turn, turn),
+            )
             self._db.execute(
                 "UPDATE trials SET status='running', steps=0, final=NULL, ended=NULL"
                 " WHERE ended > ?",
@@ -349,10 +355,8 @@ class Store:
     def config(self, trial: int) -> dict[str, Any]:
         """The configuration of one trial."""
         with self._readable():
-            (config,) = self._db.execute(
-                "SELECT config FROM trials WHERE trial=?", (trial,)
-            ).fetchone()
-            return json.loads(config)
+            row = self._db.execute("SELECT config FROM trials WHERE trial=?", (trial,)).fetchone()
+            return json.loads(row[0]) if row else {}
 
     def counts(self) -> dict[str, int]:
         """How many trials have each status."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from jdl.engine.plan import make_plan
 from jdl.engine.program import Shapes, Workload, check_data, trace_shapes
 from jdl.engine.progress import Progress
 from jdl.engine.trial import Trial
+from jdl.engine.tune import tuned
 from jdl.sweep.search import Config, Search
 from jdl.sweep.space import Space, as_scalars, names, seed_axis, split_static
 
@@ -41,7 +43,7 @@ class Trials:
         mesh: Mesh,
         *,
         trials: int | None,
-        lanes: int | None,
+        lanes: int | str | None,
         members: bool,
         seed: int,
         shown: Progress,
@@ -55,7 +57,7 @@ class Trials:
           workload: gives the work of a group whose trials `make` makes.
           mesh: the devices.
           trials: how many there are at most.
-          lanes: on each device, if the user says so.
+          lanes: on each device, if the user says so; "tune" has them timed.
           members: whether every trial needs a lane of its own from the start.
           seed: the root of random streams.
           shown: where plans are said.
@@ -124,9 +126,16 @@ class Trials:
     def _give(self, wanted: int, turn: int, again: bool) -> list[tuple[Group, Queued]]:
         given = self._ask(wanted)
         trials = self._sort(given) if given else []
+        assert self._db is not None
         if not again:
-            assert self._db is not None
             self._db.add_trials(given, turn, wanted)
+        for trial, config in given[:: max(1, len(given) - 1)] if again else ():
+            if (recorded := self._db.config(trial)) != json.loads(json.dumps(config)):
+                raise store.StoreError(
+                    f"The search {self._search.name} gives {config} for trial {trial}, where "
+                    f"{self._db.folder} has {recorded}: it is no function of what it is asked and "
+                    "told, so the run cannot go on. Give another folder."
+                )
         return trials
 
     def _tell(self, scores: Sequence[tuple[int, float]]) -> None:
@@ -157,24 +166,27 @@ class Trials:
         check_data(self._make_trial(dict(configs[0])), work)
         label = names(static)
         shapes = _trace(work, example, label)
-        plan = make_plan(
-            work, shapes, self._expected(len(configs)), self._mesh, self._width(configs)
-        )
+        expected, width = self._expected(len(configs)), self._width(configs)
+        plan = make_plan(work, shapes, expected, self._mesh, None if width == "tune" else width)
+        if width == "tune":
+            say = self._shown.say
+            plan = tuned(work, shapes, plan, expected, self._mesh, example.numbers, say)
         group = Group(label, work, shapes, plan, [example], self._mesh, self._seed)
         group.queue.clear()
+        group.say = self._shown.say
         _check_metrics([*self._by_static.values(), group])
         return group
 
-    def _width(self, configs: Sequence[Config]) -> int | None:
+    def _width(self, configs: Sequence[Config]) -> Any:
         if not self._members:
             return self._lanes
         least = -(-len(configs) // self._mesh.size)
-        if self._lanes is not None and self._lanes < least:
+        if isinstance(self._lanes, int) and self._lanes < least:
             raise ValueError(
                 f"A population needs a lane for each of its members, here {least} on each device "
                 f"for {len(configs)}, got lanes={self._lanes}."
             )
-        return self._lanes or least
+        return self._lanes if isinstance(self._lanes, int) else least
 
     def _expected(self, here: int) -> int:
         """How many trials a group may get of which `here` came in the first batch."""
