@@ -36,6 +36,7 @@ ELSEWHERE = {
     "optim/schedules/join.py": ("optim/schedules/test_schedules.py",),
     "optim/solvers/descend.py": ("optim/solvers/test_minimize.py",),
     "optim/solvers/direction.py": (
+        "optim/solvers/test_direction.py",
         "optim/solvers/test_newton.py",
         "optim/solvers/test_rate_descent.py",
     ),

@@ -1,5 +1,7 @@
 """Descent by a list of rates and by line searches, against loops in NumPy."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -182,3 +184,12 @@ def test_misuse_is_named():
         state = optimizer.init(jnp.ones(2))
         with pytest.raises(ValueError, match="evaluates the objective: call update"):
             optimizer.update(jnp.ones(2), state, jnp.ones(2))
+
+
+def test_the_defaults_are_the_taught_ones():
+    defaults = inspect.signature(optim.line_search_descent).parameters
+    assert defaults["rates"].default == (0.1, 0.5, 1.0, 5.0, 10.0)
+    assert defaults["allow_increase"].default is False
+    defaults = inspect.signature(optim.scale_by_linesearch).parameters
+    assert defaults["increase_factor"].default == 1.5
+    assert defaults["max_learning_rate"].default == float("inf")
