@@ -2,9 +2,12 @@
 
 from jdl.engine.rules import Exchange, Population, Rule, Stopping, Verdicts
 from jdl.engine.store import StoreError
+from jdl.sweep.coarse_to_fine import CoarseToFine, Stage, coarse_to_fine, narrowed
+from jdl.sweep.cross_validation import cross_validate
 from jdl.sweep.dimension import (
     Dimension,
     choice,
+    folds,
     grid,
     integer,
     log_grid,
@@ -21,6 +24,8 @@ from jdl.sweep.run import Interrupted, run
 from jdl.sweep.search import Search, grid_search, random_search, sobol_search
 from jdl.sweep.space import from_json, from_toml, parse_space, to_json
 from jdl.sweep.stopping import asha, combine, median_stopping, patience
+from jdl.sweep.tensorboard import export_hparams
+from jdl.sweep.tune import self_tuning
 
 __all__ = [
     # the main job
@@ -40,6 +45,7 @@ __all__ = [
     "grid",
     "log_grid",
     "seeds",
+    "folds",
     "when",
     "parse_space",
     "to_json",
@@ -51,7 +57,14 @@ __all__ = [
     "random_search",
     "sobol_search",
     "optuna_search",
+    "coarse_to_fine",
+    "CoarseToFine",
+    "Stage",
+    "narrowed",
+    "cross_validate",
+    "self_tuning",
     "export_study",
+    "export_hparams",
     # early stopping
     "asha",
     "successive_halving",

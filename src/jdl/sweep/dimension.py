@@ -11,7 +11,7 @@ import numpy as np
 from jdl._checks import check_number
 
 # The axes that repeat every configuration, and over which results are averaged.
-REPEATS = ("seeds",)
+REPEATS = ("seeds", "folds")
 
 
 class Dimension(NamedTuple):
@@ -140,6 +140,14 @@ def seeds(count: int) -> Dimension:
     return Dimension("seeds", count, False, tuple(range(count)), lambda u: int(u * count))
 
 
+def folds(count: int) -> Dimension:
+    """The folds 0 to `count - 1` of a cross-validation; `sweep.cross_validate` adds it itself."""
+    _check_count("folds", count)
+    if count < 2:
+        raise ValueError(f"`count` of `folds` must be at least 2, got {count}.")
+    return Dimension("folds", count, False, tuple(range(count)), lambda u: int(u * count))
+
+
 def when(name: str, values: Any, then: Any) -> Dimension:
     """A hyperparameter that exists only where another one has one of some values.
 
@@ -190,6 +198,7 @@ KINDS: dict[str, Callable[..., Dimension]] = {
     "log_grid": log_grid,
     "grid": grid,
     "seeds": seeds,
+    "folds": folds,
 }
 
 

@@ -170,7 +170,7 @@ class _Batches:
         own = {name: self._space[name] for name in free_names(self._space)}
         for _ in range(MOST_REJECTED):
             trial = self._study.ask()
-            config = configuration(own, lambda name, t=trial: suggest(t, name, own[name]))
+            config = _suggested(trial, own)
             if self.limited(config):
                 return trial, config
             self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
@@ -178,6 +178,10 @@ class _Batches:
             f"{MOST_REJECTED:,} configurations in a row do not satisfy the constraint. Narrow the "
             "space to where it can hold."
         )
+
+
+def _suggested(trial: Any, space: Space) -> Config:
+    return configuration(space, lambda name: suggest(trial, name, space[name]))
 
 
 def _key(config: Config) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from jdl.engine import checkpoint, store
 from jdl.engine.goal import choose_goal
 from jdl.engine.keys import to_keys
+from jdl.sweep.dimension import REPEATS
 
 
 class TrialResult(NamedTuple):
@@ -229,20 +231,26 @@ class Results:
         return values[ancestry(self._bred, trial, reports), np.arange(reports)]
 
     @property
+    def curve_names(self) -> list[str]:
+        """The names of what `curves` gives."""
+        return list(self._curves)
+
+    @property
     def seed_name(self) -> str | None:
         """The name of the space's axis of seeds, or None."""
         space = self.specification["space"]
         return next((name for name, entry in space.items() if "seeds" in entry), None)
 
     def configurations(self, metric: str | None = None) -> list[Summary]:
-        """The configurations with mean and standard error over their seeds, best first.
+        """The configurations with mean and standard error over their seeds and folds, best first.
 
         Those of which a seed is missing, diverged or stopped come after the others.
         """
         name = metric or self.metric
         groups: dict[tuple[Any, ...], list[TrialResult]] = {}
+        repeated = {n for n, e in self.specification["space"].items() if {*e} & {*REPEATS}}
         for trial in self.trials:
-            config = {k: v for k, v in trial.config.items() if k != self.seed_name}
+            config = {k: v for k, v in trial.config.items() if k not in repeated}
             groups.setdefault(tuple(config.items()), []).append(trial)
         summaries = []
         for key, members in groups.items():
@@ -324,6 +332,14 @@ class Results:
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
+
+    def to_tensorboard(
+        self, folder: str | os.PathLike[str], most: int | None = None
+    ) -> pathlib.Path:
+        """Writes each trial as a run of TensorBoard's HParams; see `sweep.export_hparams`."""
+        from jdl.sweep.tensorboard import export_hparams
+
+        return export_hparams(self, folder, most)
 
     def to_optuna(self, storage: str | os.PathLike[str], name: str | None = None) -> Any:
         """Writes the sweep as a study of Optuna and gives it; see `sweep.export_study`."""

@@ -1,0 +1,127 @@
+"""Cross-validation as a sweep's objective: every fold is a lane of the same program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdl.data import kfold
+from jdl.data.dataset import Dataset, check
+from jdl.sweep.dimension import folds as fold_axis
+from jdl.sweep.results import Results
+from jdl.sweep.run import MakeTrial, run
+from jdl.sweep.space import parse_space
+from jdl.train import Trial
+
+FOLD = "fold"
+
+
+def cross_validate(
+    make_trial: MakeTrial,
+    space: Mapping[str, Any],
+    data: Dataset | tuple[Any, ...],
+    folds: int = 5,
+    *,
+    batch_size: int = 32,
+    seed: int = 0,
+    **arguments: Any,
+) -> Results:
+    """Judges every configuration by `folds`-fold cross-validation.
+
+    The training and validation splits are put together and dealt into folds,
+    classes evenly. Each configuration is trained once for each fold, on all
+    others, as lanes of one program; `results.configurations()` gives the mean
+    over folds and its standard error, and the entry "fold" of a trial's
+    configuration says which one it was validated on. Every batch takes equally
+    many examples of each fold that it trains on.
+
+    Args:
+      make_trial: as in `run`; it sees no fold.
+      space: as in `run`; `trials` counts folds, and seeds if there are any.
+      data: as in `run`. A test split is left aside.
+      folds: at least 2. What is left over when they are equally large, at most
+        `folds - 1` examples, is not used.
+      batch_size: examples in a training step, rounded up to a multiple of `folds - 1`.
+      seed: of the partition, and as in `run`.
+      arguments: further ones of `run`.
+
+    Raises:
+      ValueError: the space has an entry "fold", or there are fewer examples than folds.
+    """
+    if FOLD in space:
+        raise ValueError(f"`space` must not have an entry {FOLD!r}: cross_validate adds it.")
+    whole = {**parse_space(space), FOLD: fold_axis(folds)}
+    rows = -(-batch_size // (folds - 1))
+    dealt = deal(Dataset(*data), folds, seed)
+    return run(by_fold(make_trial), whole, dealt, batch_size=rows, seed=seed, **arguments)
+
+
+def deal(data: Dataset, folds: int, seed: int = 0) -> Dataset:
+    """The data as rows that hold one example of every fold: arrays (rows, folds, ...).
+
+    So a fold is left out by its column, which may be traced, and nothing is
+    copied for it. Training and validation split of the result are the same rows.
+
+    Raises:
+      ValueError: there are fewer examples than folds.
+    """
+    check(data)
+    splits = [split for split in (data.train, data.valid) if split is not None]
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *splits)
+    labels = np.asarray(joined[1])
+    classes = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+    parts = [
+        valid
+        for _, valid in kfold(len(labels), folds, seed=seed, labels=labels if classes else None)
+    ]
+    size = min(part.size for part in parts)
+    order = np.stack([part[:size] for part in parts], axis=1)
+    rows = jax.tree.map(lambda a: np.asarray(a)[order], joined)
+    return Dataset(rows, rows, None)
+
+
+def by_fold(make_trial: MakeTrial) -> MakeTrial:
+    """`make_trial` for data from `deal`: trains on all columns but `fold`, evaluates on that."""
+
+    def make(hp: dict[str, Any]) -> Trial:
+        rest = {name: value for name, value in hp.items() if name != FOLD}
+        return _on_fold(make_trial(rest), hp[FOLD])
+
+    return make
+
+
+def _on_fold(trial: Trial, fold: Any) -> Trial:
+    def train_part(batch: Any) -> Any:
+        def others(a: Any) -> Any:
+            columns = (fold + 1 + jnp.arange(a.shape[1] - 1)) % a.shape[1]
+            kept = jnp.take(a, columns, axis=1)
+            return kept.reshape(-1, *kept.shape[2:])
+
+        return jax.tree.map(others, batch)
+
+    def valid_part(batch: Any) -> Any:
+        return jax.tree.map(lambda a: jnp.take(a, fold, axis=1), batch)
+
+    def bind(batch: Any) -> Trial:
+        inner = trial
+        if trial.bind is not None:
+            inner = trial.bind(jax.eval_shape(train_part, batch))
+        return _on_fold(inner._replace(bind=None), fold)
+
+    def check_dealt(data: Dataset) -> None:
+        assert trial.check is not None
+        flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), data.train)
+        trial.check(Dataset(flat, None, None))
+
+    return Trial(
+        init=trial.init,
+        step=lambda state, batch, key: trial.step(state, train_part(batch), key),
+        evaluate=lambda state, batch: trial.evaluate(state, valid_part(batch)),
+        bind=None if trial.bind is None else bind,
+        check=None if trial.check is None else check_dealt,
+        predict=trial.predict,
+    )
