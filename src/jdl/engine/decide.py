@@ -91,7 +91,8 @@ class Decider:
             for i, trial in enumerate(segment.trials)
         )
         stop, finish, go = set(verdicts.stop), set(verdicts.finish), set(verdicts.go)
-        ended, finishing = [], []
+        ended: list[tuple[int, store.Ended]] = []
+        finishing: list[int] = []
         for i, (lane, trial) in enumerate(zip(segment.busy, segment.trials)):
             if group.trial[lane] == FREE or trial in go:
                 continue
@@ -116,7 +117,7 @@ class Decider:
         for trial in verdicts.go:
             if one := self.waiting.pop(trial, None):
                 one.group.returning.append((one.queued, one.saved))
-        ended = []
+        ended: list[tuple[store.Ended, float]] = []
         for status, trials in ((store.STOPPED, verdicts.stop), (store.DONE, verdicts.finish)):
             for trial in trials:
                 if one := self.waiting.pop(trial, None):
@@ -126,7 +127,7 @@ class Decider:
 
     def _clear(self, groups: Sequence[Group]) -> list[tuple[store.Ended, float]]:
         """Stops, once the run is over, whatever is in no segment in flight."""
-        ended = []
+        ended: list[store.Ended] = []
         for group in groups:
             waits = [*group.queue, *(queued for queued, _ in group.returning)]
             ended += [store.Ended(queued.trial, store.STOPPED, 0, {}) for queued in waits]
@@ -151,7 +152,7 @@ class Decider:
         exchanges = self._population.evolve(report, trials, [last[n] for n in order], numbers)
         lane_of = dict(zip(trials, order))
         source = np.arange(group.width)
-        bred = []
+        bred: list[store.Bred] = []
         for lane, trial, exchange in zip(order, trials, exchanges):
             if exchange is None:
                 continue

@@ -339,7 +339,8 @@ class Loop:
         last = dict(zip(segment.busy, scores[:, -1].tolist()))
         trial_of = dict(zip(segment.busy, segment.trials))
         ended = list(segment.ended)
-        elsewhere, bred = [], []
+        elsewhere: list[tuple[store.Ended, float]] = []
+        bred: list[store.Bred] = []
         if self.ordered:
             decision = self._decider.after(group, segment, scores, self._groups)
             ended += decision.ended

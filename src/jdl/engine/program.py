@@ -276,8 +276,9 @@ class LaneProgram(NamedTuple):
         )
 
     def place(self, lanes: Any) -> Any:
-        """Puts host arrays with a lane axis onto the devices."""
-        return jax.device_put(lanes, self.sharding)
+        """Copies host arrays with a lane axis onto the devices."""
+        # One CPU device would share a host array's memory, and the host writes in its arrays.
+        return jax.device_put(lanes, self.sharding, may_alias=False)
 
 
 def _pack(metrics: Metrics, lanes: int) -> Array:
