@@ -1,7 +1,10 @@
 """Pictures, in one look; matplotlib is imported only when one is drawn."""
 
+from jdl.plot.bands import bands_figure
 from jdl.plot.calibration import reliability_figure
+from jdl.plot.contour import contour_figure
 from jdl.plot.curves import curves_figure
+from jdl.plot.depth import depth_figure
 from jdl.plot.diagnose import check_figure
 from jdl.plot.importance import Importance, importance_figure, importances
 from jdl.plot.page import write_report
@@ -9,8 +12,10 @@ from jdl.plot.pair import pair_figure
 from jdl.plot.parallel import parallel_figure
 from jdl.plot.report import report_figures
 from jdl.plot.rungs import rungs_figure
+from jdl.plot.schedules import schedules_figure
 from jdl.plot.slices import slice_figure
 from jdl.plot.style import PALETTE, STYLE, new_figure, styled
+from jdl.plot.surface import surface_figure
 from jdl.plot.sweep import sweep_figure
 from jdl.plot.timeline import timeline_figure
 from jdl.plot.trials import learning_curves_figure
@@ -18,8 +23,11 @@ from jdl.plot.trials import learning_curves_figure
 __all__ = [
     "PALETTE",
     "STYLE",
+    "bands_figure",
     "check_figure",
+    "contour_figure",
     "curves_figure",
+    "depth_figure",
     "Importance",
     "importance_figure",
     "importances",
@@ -30,8 +38,10 @@ __all__ = [
     "reliability_figure",
     "report_figures",
     "rungs_figure",
+    "schedules_figure",
     "slice_figure",
     "styled",
+    "surface_figure",
     "sweep_figure",
     "timeline_figure",
     "write_report",
