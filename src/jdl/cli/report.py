@@ -26,6 +26,9 @@ class Report:
       best: how many of the best trials to list as well.
       out: the file of the picture along the axis.
       no_plot: draw no picture and write no page.
+      watch: first follow a running sweep until it ends: progress, lanes, the best trials.
+      optuna: write the sweep as a study of Optuna to this SQLite file too.
+      tensorboard: write the trials for TensorBoard's HParams to this folder too.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional, arg("RUN")]
@@ -34,11 +37,14 @@ class Report:
     best: Annotated[int, arg("N")] = 0
     out: Annotated[Path | None, arg("FILE", "(default: a PNG in the folder)")] = None
     no_plot: bool = False
+    watch: bool = False
+    optuna: Annotated[Path | None, arg("FILE", "(default: none)")] = None
+    tensorboard: Annotated[Path | None, arg("FOLDER", "(default: none)")] = None
 
     def run(self) -> int:
         """Prints the report."""
         from jdl import sweep
-        from jdl.cli import single, summary
+        from jdl.cli import single, summary, watch
 
         results = sweep.read(self.run_folder)
         if "space" not in results.specification:
@@ -50,6 +56,9 @@ class Report:
         space = results.specification["space"]
         if self.by is not None and self.by not in space:
             raise ValueError(f"`--by` must be one of {', '.join(space)}, got {self.by!r}.")
+        if self.watch:
+            watch.watch(self.run_folder, summary.console())
+            results = sweep.read(self.run_folder)
         if self.best:
             summary.show_trials(results, self.best, self.metric or results.metric)
         summary.show(
@@ -62,4 +71,10 @@ class Report:
         )
         if not self.no_plot:
             summary.say_report(results, self.run_folder, self.metric)
+        if self.optuna is not None:
+            results.to_optuna(self.optuna)
+            print(f"study:   {self.optuna}")
+        if self.tensorboard is not None:
+            results.to_tensorboard(self.tensorboard)
+            print(f"runs:    {self.tensorboard}")
         return 0

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jdl.sweep.dimension import REPEATS
 from jdl.sweep.space import from_json
 
 
@@ -72,7 +73,7 @@ def points_by_group(results: Any, name: str, metric: str) -> dict[str, list[Poin
 def varying(results: Any, static: bool) -> list[str]:
     """The static or the traced hyperparameters, seeds aside, that take more than one value."""
     space = from_json(results.specification["space"])
-    names = [n for n in space if n != results.seed_name and space[n].static == static]
+    names = [n for n in space if space[n].kind not in REPEATS and space[n].static == static]
     return [n for n in names if len(set(values_of(results, n))) > 1]
 
 
