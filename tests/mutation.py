@@ -29,7 +29,14 @@ from collections.abc import Callable, Iterator
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "equivalent_mutants.toml"
 # The tests of a source file where they are not tests/<folder>/test_<file>.py.
+FORMS = ("nn/test_convolution_forms.py", "nn/test_convolution_primitive.py")
 ELSEWHERE = {
+    "models/convnet.py": ("models/test_convnets.py",),
+    "models/resnet.py": ("models/test_convnets.py",),
+    "models/vgg.py": ("models/test_convnets.py",),
+    "nn/convolution_accelerator.py": FORMS,
+    "nn/convolution_cpu.py": FORMS,
+    "nn/convolution_spec.py": FORMS,
     "optim/matrix/_axes.py": ("optim/matrix/test_shampoo.py", "optim/matrix/test_soap.py"),
     "optim/schedules/cycle.py": ("optim/schedules/test_schedules.py",),
     "optim/schedules/decay.py": ("optim/schedules/test_schedules.py",),
@@ -45,7 +52,10 @@ ELSEWHERE = {
     "optim/solvers/solution.py": ("optim/solvers/test_minimize.py",),
 }
 # Beside the tests of a file, those that hold a whole package's names and defaults.
-BESIDE = {"optim": ("optim/test_document.py",)}
+BESIDE = {
+    "nn": ("nn/test_defaults.py",),
+    "optim": ("optim/test_document.py",),
+}
 OPERATORS = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
