@@ -331,7 +331,10 @@ def cases() -> dict[str, Case]:
         ),
         "loss of the wrong scale": Case(with_loss(mlp(), times_100), "loss_at_init", "scaled"),
         "loss summed over the batch": Case(
-            hand_written(two_layers, summed=True), "loss_at_init", "summed"
+            hand_written(two_layers, summed=True),
+            "loss_at_init",
+            "summed",
+            also=(("evaluation_mode", "summed"),),
         ),
         "logarithm of nothing": Case(
             hand_written(log_of_nothing),

@@ -150,7 +150,10 @@ def supervised(
 
 def _sum_of_squares(params: PyTree) -> Array:
     kernels = [w for w in jax.tree.leaves(params) if w.ndim > 1]
-    return sum((jnp.sum(jnp.square(w.astype(jnp.float32))) for w in kernels), jnp.float32(0))
+    return sum(
+        (jnp.sum(jnp.square(w.astype(jnp.promote_types(w.dtype, jnp.float32)))) for w in kernels),
+        jnp.float32(0),
+    )
 
 
 def classifier(
