@@ -112,7 +112,7 @@ def test_killed_ten_times(uninterrupted, tmp_path):
     assert_same_table(uninterrupted, out)
 
 
-DECIDERS = ["asha", "halving", "adaptive", "pbt", "optuna"]
+DECIDERS = ["asha", "pbt", "halving", "adaptive", "optuna"]
 
 
 def rows(out, table):
@@ -141,9 +141,10 @@ def kill_often(out, mode, kills, random) -> int:
     return killed
 
 
-@pytest.mark.parametrize("mode", DECIDERS)
 @pytest.mark.parametrize(
-    "kills", [pytest.param(2, id="twice"), pytest.param(20, marks=pytest.mark.slow, id="often")]
+    ("mode", "kills"),
+    [pytest.param(mode, 2, id=f"{mode}-twice") for mode in DECIDERS[:2]]
+    + [pytest.param(mode, 20, id=f"{mode}-often", marks=pytest.mark.slow) for mode in DECIDERS],
 )
 def test_killed_while_something_decides(tmp_path, mode, kills):
     """The order of decisions, and with it the whole table, is that of a run never killed."""

@@ -204,3 +204,13 @@ def test_a_configuration_holds_what_its_conditions_say(data):
     assert config == expected and list(config) == list(expected)
     every = [tuple(c.items()) for c in combinations(parse_space(space))]
     assert tuple(expected.items()) in every and len(set(every)) == len(every)
+
+
+def test_a_file_adds_to_a_space(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text('mu = {uniform = [0.5, 0.9], when = {opt = "b"}}\nlr = 0.1\n')
+    base = {"opt": sweep.choice("a", "b"), "lr": sweep.log_uniform(1e-3, 1.0)}
+    space = sweep.from_toml(str(path), base)
+    assert list(space) == ["opt", "lr", "mu"] and space["lr"].points == (0.1,)
+    with pytest.raises(ValueError, match="`opt`, which is not in the space: mu, lr"):
+        sweep.from_toml(str(path))

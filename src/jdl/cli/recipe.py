@@ -200,7 +200,7 @@ def sweep_space(options: Sweep) -> Space:
         "lr": rates,
     }
     if options.space is not None:
-        space |= sweep.from_toml(str(options.space))
+        space = dict(sweep.from_toml(str(options.space), space))
     space.setdefault("seed", sweep.seeds(options.seeds))
     parsed = {name: _static(name, d) for name, d in parse_space(space).items()}
     check_names(parsed)

@@ -140,8 +140,12 @@ def to_json(space: Mapping[str, Any]) -> dict[str, Any]:
     return written
 
 
-def from_json(data: Mapping[str, Any]) -> Space:
+def from_json(data: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Space:
     """The inverse of `to_json`; a plain value stands for itself.
+
+    Args:
+      data: entries as `to_json` writes them.
+      base: a space that they replace entries of, or add to.
 
     Raises:
       ValueError: an entry names no kind of dimension, or its arguments are wrong.
@@ -149,7 +153,7 @@ def from_json(data: Mapping[str, Any]) -> Space:
     >>> from_json({"lr": {"log_grid": [0.001, 0.1, 3]}, "width": 64})["lr"].points
     (0.001, 0.01, 0.1)
     """
-    space: dict[str, Any] = {}
+    space: dict[str, Any] = dict(base or {})
     for name, entry in data.items():
         if not isinstance(entry, Mapping):
             space[name] = entry
@@ -185,8 +189,8 @@ def from_json(data: Mapping[str, Any]) -> Space:
     return parse_space(space)
 
 
-def from_toml(path: str) -> Space:
-    """The space written in a TOML file, its entries as in `from_json`.
+def from_toml(path: str, base: Mapping[str, Any] | None = None) -> Space:
+    """The space written in a TOML file, its entries and `base` as in `from_json`.
 
         lr = {log_uniform = [1e-4, 1.0]}
         optimizer = {choice = ["sgd", "adam"]}
@@ -199,7 +203,7 @@ def from_toml(path: str) -> Space:
     """
     with open(path, "rb") as file:
         try:
-            return from_json(tomllib.load(file))
+            return from_json(tomllib.load(file), base)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
