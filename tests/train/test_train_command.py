@@ -23,7 +23,7 @@ def run(*arguments, epochs="1"):
     return cli.main(["train", "--epochs", epochs, "--no-plot", "--out", "run", *arguments])
 
 
-@pytest.mark.parametrize("model", ["lstm", "transformer"])
+@pytest.mark.parametrize("model", ["lstm", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_text_in_perplexity_out(here, capsys, model):
     assert run("--data", "lines.txt", "--model", model, "--batch-size", "8", epochs="4") == 0
     shown = capsys.readouterr().out

@@ -114,12 +114,12 @@ def test_gradient_accumulation():
 
 def test_mixed_precision():
     model = lambda policy: nn.with_policy(models.mlp((32, 10), batch_norm=True), policy)  # noqa: E731
-    half = fitted(model(nn.Policy()), epochs=4)[1]
-    full = fitted(model(nn.Policy(compute=jnp.float32)), epochs=4)[1]
+    half = fitted(model(nn.Policy()))[1]
+    full = fitted(model(nn.Policy(compute=jnp.float32)))[1]
     assert {str(a.dtype) for a in jax.tree.leaves(half.params)} == {"float32"}
     differences = np.abs(half.curves["train_loss"] / full.curves["train_loss"] - 1)
     assert 1e-5 < differences.max() < 0.05
-    assert half.metrics["test_accuracy"] > 0.85
+    assert half.metrics["test_accuracy"] > 0.75
 
 
 def test_errors():

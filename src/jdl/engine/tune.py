@@ -106,7 +106,7 @@ def step_seconds(program: LaneProgram, work: Workload, numbers: Mapping[str, Any
     lanes, _ = run(program.empty(), first, 1)
     lanes, once = run(lanes, later, 1)
     reports = int(min(work.reports, max(1, SECONDS / 3 / once)))
-    times = []
+    times: list[float] = []
     while (sum(times) < SECONDS and len(times) < 100) or len(times) < 2:
         lanes, taken = run(lanes, later, reports)
         times.append(taken)

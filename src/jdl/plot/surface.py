@@ -49,7 +49,7 @@ def surface_figure(
             axes.plot(*shown.T, height, label=name, color=look["color"], linewidth=2, zorder=5)
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
-        axes.set_zlabel(labels[2])
+        axes.set_zlabel(labels[2], labelpad=8)
         axes.view_init(*view)
         axes.set_box_aspect((1, 1, 0.7), zoom=0.92)
         if named:

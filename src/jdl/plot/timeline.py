@@ -67,8 +67,9 @@ def bars_by_program(results: Any) -> dict[str, list[Bar]]:
 def timeline_figure(results: Any) -> Any:
     """Draws every trial as a bar in its lane, along the steps that the lanes made.
 
-    White is idle. A program has a panel of its own; the busy share counts its
-    lanes from its first to its last step.
+    White is idle, or a lane that a narrower program no longer had: the busy
+    share is of the widest row, from its first to its last step. A trial is drawn
+    in the lane that it began in. A program has a panel of its own.
 
     Args:
       results: of a sweep, finished or running.
@@ -111,7 +112,9 @@ def _draw(results: Any) -> Any:
         axes.add_collection(PolyCollection(boxes, facecolors=colors, linewidths=0))
         seen |= {bar.status if bar.status in _LOOKS else "running" for bar in bars}
         busy = sum(bar.steps for bar in bars) / max(1, end * lanes[name])
-        axes.set_title(f"{name or 'one program'}: {100 * busy:.0f} % busy", fontsize=9.5)
+        axes.set_title(
+            f"{name or 'one program'}: {100 * busy:.0f} % of its widest row busy", fontsize=9.5
+        )
         axes.set_ylim(lanes[name] - 0.4, -0.6)
         ticks = range(0, lanes[name], max(1, lanes[name] // 6))
         axes.set_yticks(list(ticks))
