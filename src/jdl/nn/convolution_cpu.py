@@ -4,11 +4,10 @@ XLA:CPU has a fast kernel for a convolution that is canonical (NHWC and HWIO in 
 zeros between the input's pixels) and reads or writes more than 16 channels; the rest goes to
 slower ones, down to a scalar loop. The pass that makes a convolution canonical does not reach
 into while bodies, so that the kernel gradient of `lax.conv` takes that loop inside `lax.scan`
-(32x16x16x32 to 32 channels, 3x3: 90 ms). Output and input gradient, stated canonically by
-explicit transposes, reach 200 GFLOP/s of a core's 230; below that threshold a product of
-matrices does more (`_by_rows`). The kernel gradient is a product of matrices for each tap,
-half the time of the canonical convolution that it also is, but for few channels, where the
-products are too narrow.
+(32x16x16x32 to 32 channels, 3x3: 90 ms). Stated canonically by explicit transposes, output
+and both gradients take 0.6 to 1.5 ms each. Products of matrices, a tap or a row of the kernel
+each, are faster than that alone, but in a network, whose lanes share the caches, slower: two
+lanes of ResNet-20 take 75 ms a step instead of 55.
 
 Lanes are taken one after another: a lane's images stay in cache, and one after another is
 what a core does anyway (one JAX device per core). A grouped convolution, which is what
@@ -22,7 +21,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from jdl.nn.convolution_spec import LAYOUT, Spec, padded, reached, taps, transposed
+from jdl.nn.convolution_spec import LAYOUT, Spec, padded, reached, transposed
 
 
 def on_cpu(a: Any, b: Any, spec: Spec) -> Any:
@@ -48,8 +47,6 @@ def on_cpu(a: Any, b: Any, spec: Spec) -> Any:
 
 
 def _output(x: Any, k: Any, spec: Spec) -> Any:
-    if spec.plain and 8 <= k.shape[2] <= 16 and k.shape[3] <= 16:
-        return _by_rows(x, k, spec)
     fold = _fold(k, spec)
     if fold > 1:
         return _folded(x, k, spec, fold)
@@ -61,32 +58,16 @@ def _output(x: Any, k: Any, spec: Spec) -> Any:
     )
 
 
-def _by_rows(x: Any, k: Any, spec: Spec) -> Any:
-    """One product of matrices for all rows of the kernel, each moved to its place and added.
-
-    Pixels stand side by side along the width alone, so that the patches are as
-    many times the input as the kernel is wide (32x32x32x16 to 16 channels, 3x3:
-    1.5 ms against 2.0, with patches of the whole window 6).
-    """
-    (rows, columns, c, o), (height, width) = k.shape, spec.output
-    (top, _), (left, _) = spec.padding
-    x = padded(x, (0, 0), (left, width + columns - 1 - left - x.shape[2]))
-    beside = jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1)
-    products = beside.reshape(-1, columns * c) @ k.transpose(1, 2, 0, 3).reshape(columns * c, -1)
-    products = products.reshape(*beside.shape[:3], rows, o)
-    ends = [(top - i, height - x.shape[1] - top + i) for i in range(rows)]
-    return sum(padded(products[..., i, :], ends[i], (0, 0)) for i in range(rows))
-
-
 def _fold(k: Any, spec: Spec) -> int:
     """How many neighbours along the width to treat as channels of one pixel.
 
-    Takes a convolution of few channels over the fast kernel's threshold
-    (32x28x28x1 to 16 channels: 0.25 ms against 0.8), at the price of a padded copy
-    of the input and of zeros in the wider kernel.
+    Takes a convolution of at most 16 channels on both sides over the fast kernel's
+    threshold (32x28x28x1 to 16 channels: 0.25 ms against 0.8), at the price of a
+    padded copy of the input and of zeros in the wider kernel, which 16 input
+    channels do not earn back.
     """
     channels = max(k.shape[2:])
-    if channels > 16 or not spec.plain:
+    if channels > 16 or k.shape[2] == 16 or not spec.plain:
         return 1
     fits = (f for f in (2, 4, 8, 16, 32) if f * channels > 16 and spec.output[1] % f == 0)
     return next(fits, 1)
@@ -147,39 +128,6 @@ def _input_by_phase(k: Any, y: Any, spec: Spec) -> Any:
 
 
 def _kernel(x: Any, y: Any, spec: Spec) -> Any:
-    """Each tap's product of the pixels that it reads and the output's gradient."""
-    least, most = sorted((x.shape[-1], y.shape[-1]))
-    if most > 16:
-        return _kernel_by_taps(x, y, spec)
-    if least > 8 and spec.plain:
-        return _kernel_by_shifts(x, y, spec)
-    return _kernel_by_convolution(x, y, spec)
-
-
-def _kernel_by_taps(x: Any, y: Any, spec: Spec) -> Any:
-    pixels = (((0, 1, 2), (0, 1, 2)), ((), ()))
-    products = [lax.dot_general(part, y, pixels) for part in taps(x, spec)]
-    return jnp.stack(products).reshape(*spec.window, x.shape[-1], y.shape[-1])
-
-
-def _kernel_by_shifts(x: Any, y: Any, spec: Spec) -> Any:
-    """As by taps, all pixels in one row: a tap is then one shift, and no slice is cut out.
-
-    The output's gradient gets zeros where the input has its padding (32x32x32x16
-    to 16 channels, 3x3: 1.1 ms against 1.8).
-    """
-    x = padded(x, *reached(spec))
-    spare = [n - m for n, m in zip(x.shape[1:3], spec.output)]
-    y = padded(y, (0, spare[0]), (0, spare[1])).reshape(-1, y.shape[-1])
-    width = x.shape[2]
-    shifts = [i * width + j for i in range(spec.window[0]) for j in range(spec.window[1])]
-    y = y[: len(y) - shifts[-1]]
-    x = x.reshape(-1, x.shape[-1])
-    products = [x[shift : shift + len(y)].T @ y for shift in shifts]
-    return jnp.stack(products).reshape(*spec.window, x.shape[-1], y.shape[-1])
-
-
-def _kernel_by_convolution(x: Any, y: Any, spec: Spec) -> Any:
     """A convolution whose window is the output's gradient, batch and channels exchanged.
 
     The batch is what is summed over, and with an odd one both libraries are slow
