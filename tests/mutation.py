@@ -5,6 +5,7 @@ arguments, in the memory of a worker process: no file is ever changed. A mutant
 that no test notices has survived; the survivors that mean the same as the
 original are listed, each with its reason, in tests/equivalent_mutants.toml.
 `--sample 12 --seed 1` tries a random dozen of each file's mutants instead of all.
+`--json FILE` keeps what was found there, file by file, with the survivors.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "tests" / "equivalent_mutants.toml"
@@ -51,10 +53,12 @@ ELSEWHERE = {
     "optim/solvers/marquardt.py": ("optim/solvers/test_least_squares.py",),
     "optim/solvers/solution.py": ("optim/solvers/test_minimize.py",),
 }
-# Beside the tests of a file, those that hold a whole package's names and defaults.
+# Beside the tests of a file, those that hold a whole folder's names and defaults.
 BESIDE = {
+    "models": ("nn/test_defaults.py",),
     "nn": ("nn/test_defaults.py",),
     "optim": ("optim/test_document.py",),
+    "optim/solvers": ("optim/test_document.py", "optim/solvers/test_defaults.py"),
 }
 OPERATORS = {
     ast.Add: ast.Sub,
@@ -306,11 +310,12 @@ def tests_of(file: str) -> list[str]:
     inside = pathlib.PurePosixPath(file).relative_to("src/jdl")
     mirror = inside.parent / f"test_{inside.stem.strip('_')}.py"
     own = ELSEWHERE.get(str(inside), (mirror,))
-    return [f"tests/{path}" for path in (*own, *BESIDE.get(inside.parts[0], ()))]
+    beside = BESIDE.get(str(inside.parent), BESIDE.get(inside.parts[0], ()))
+    return [f"tests/{path}" for path in (*own, *beside)]
 
 
-def run(worker: Worker, file: str, options: argparse.Namespace) -> tuple[int, int]:
-    """Tries the mutants of one file; how many died or hung, of how many."""
+def run(worker: Worker, file: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Tries the mutants of one file: how many there are, were tried and died, and the survivors."""
     tests = options.tests or tests_of(file)
     tests = [*tests, *(["-k", options.k] if options.k else [])]
     start = time.time()
@@ -325,12 +330,14 @@ def run(worker: Worker, file: str, options: argparse.Namespace) -> tuple[int, in
     if options.sample and options.sample < total:
         rng = random.Random(f"{file} {options.seed}")
         chosen = sorted(rng.sample(chosen, options.sample), key=lambda each: each[0])
-    counts = {"dead": 0, "hung": 0, "survived": 0}
+    counts, survivors = {"dead": 0, "hung": 0, "survived": 0}, []
     for number, (line, before, after, _) in chosen:
         found = worker.judge(file, number, tests)
         counts[found] += 1
         if found != "dead":
             print(f"{file}:{line} {found}\n    {before}\n    {after}", flush=True)
+        if found == "survived":
+            survivors.append({"line": line, "before": before, "after": after})
     if worker.judge(file, -1, tests, factor=5) != "survived":
         sys.exit("The tests fail on the code as it is after the mutants: one left something.")
     killed = len(chosen) - counts["survived"]
@@ -340,7 +347,20 @@ def run(worker: Worker, file: str, options: argparse.Namespace) -> tuple[int, in
         f"{equivalent} equivalent; {time.time() - start:.0f} s, the tests alone {alone:.0f} s",
         flush=True,
     )
-    return killed, len(chosen)
+    return {
+        "dead": killed,
+        "tried": len(chosen),
+        "of": total,
+        "by time-out": counts["hung"],
+        "equivalent": equivalent,
+        "survivors": survivors,
+    }
+
+
+def keep(path: pathlib.Path, file: str, found: dict[str, Any]) -> None:
+    """Writes what was found of one source file into the JSON file `path`, beside the others."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(kept | {file: found}, indent=1) + "\n")
 
 
 def main() -> None:
@@ -352,22 +372,29 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0, help="so many random mutants of each file")
     parser.add_argument("--seed", type=int, default=0, help="which sample")
     parser.add_argument("--seconds", type=float, default=120, help="when a mutant counts as hung")
+    parser.add_argument("--json", type=pathlib.Path, help="where to keep what was found")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     files = [
         (pathlib.Path.cwd() / file).resolve().relative_to(ROOT).as_posix() for file in options.files
     ]
+    if options.json:
+        options.json = options.json.resolve()
     os.chdir(ROOT)
     if options.worker:
         return work()
+    killed = total = 0
     with tempfile.TemporaryDirectory() as cache:
         worker = Worker(options.seconds, cache)
         try:
-            results = [run(worker, file, options) for file in files]
+            for file in files:
+                found = run(worker, file, options)
+                killed, total = killed + found["dead"], total + found["tried"]
+                if options.json:
+                    keep(options.json, file, found)
         finally:
             worker.stop()
     if len(files) > 1:
-        killed, total = map(sum, zip(*results, strict=True))
         print(f"{len(files)} files: {killed}/{total} dead ({int(1000 * killed / total) / 10} %)")
 
 

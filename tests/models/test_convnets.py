@@ -117,3 +117,8 @@ def test_errors():
         models.resnet(10, depth=18)
     with pytest.raises(ValueError, match="got depth=2"):
         models.resnet(10, depth=2)
+
+
+def test_biases_begin_at_zero():
+    params, _ = jax.jit(models.cnn(3, features=(2,)).init)(jax.random.key(0), IMAGES)
+    assert not params[0]["bias"].any() and not params[-1]["bias"].any()

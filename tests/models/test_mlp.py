@@ -48,3 +48,8 @@ def test_sigmoid_neuron(x64):
 def test_mlp_needs_an_output():
     with pytest.raises(ValueError, match=r"`features` must name at least the output's size, got"):
         models.mlp(())
+
+
+def test_a_neuron_begins_without_bias():
+    params, _ = models.sigmoid_neuron().init(jax.random.key(0), jnp.ones((2, 3)))
+    assert params[0]["bias"].tolist() == [0.0]

@@ -119,3 +119,9 @@ def test_dropout_stands_after_the_embedding_and_in_every_branch():
     assert (count(plain), count(model), model.parts[2].name) == (0, 5, "dropout")
     vit = models.vit(3, depth=2, features=8, heads=2, dropout=0.0)
     assert (count(models.vit(3, depth=2)), count(vit), vit.parts[3].name) == (0, 5, "dropout")
+
+
+def test_the_perceptron_is_four_times_as_wide_unless_told():
+    model = models.transformer(7, length=6, depth=1, features=6, heads=2)
+    params, _ = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
+    assert params[3][0][1]["kernel"].shape == (6, 24)

@@ -171,3 +171,27 @@ def test_monte_carlo_prediction_gives_probabilities_and_refuses_other_forms():
     np.testing.assert_allclose(mean.sum(-1), 1, rtol=1e-6)
     with pytest.raises(ValueError, match="`samples` must be an integer of at least 1"):
         nn.monte_carlo_prediction(model, params, state, x, key=jax.random.key(1), samples=0)
+
+
+def test_monte_carlo_prediction_of_a_model_without_dropout_or_with_one_that_draws():
+    x = jnp.ones((2, 4))
+    mixed = nn.chain(nn.dropout(0.25), nn.dropout(0.25, "monte_carlo"))
+    for model, varies in ((nn.chain(nn.identity), False), (mixed, True)):
+        params, state = model.init(jax.random.key(0), x)
+        _, spread = nn.monte_carlo_prediction(
+            model, params, state, x, key=jax.random.key(1), samples=5, output=nn.identity
+        )
+        assert bool((spread > 0).any()) == varies
+
+
+def test_the_random_numbers_are_the_hash_that_is_stated():
+    """Masks are the same in every version: the rounds in Python's integers, modulo 2**32."""
+    key = jax.random.key(11)
+    first, second = (int(word) for word in jax.random.bits(jax.random.clone(key), (2,), "uint32"))
+    expected = []
+    for position in range(6):
+        h = (position * 0x9E3779B9 + first) % 2**32
+        h = (h ^ (h >> 16)) * 0x21F0AAAD % 2**32 ^ second
+        h = (h ^ (h >> 15)) * 0xD35A2D97 % 2**32
+        expected.append((h ^ (h >> 15)) // 2**8 / 2**24)
+    assert _uniform(key, (2, 3)).ravel().tolist() == expected

@@ -162,3 +162,20 @@ def test_misuse_is_named():
         call(jnp.zeros((0, 2)))
     with pytest.raises(ValueError, match=r"`segment` must be in \[0, inf\), got segment=-1"):
         call(jnp.arange(3), segment=-1)
+
+
+def test_reverse_mode_alone_recomputes_its_steps():
+    """What it is asked to keep, it keeps; forward mode has nothing to recompute."""
+
+    def recomputes(**keywords):
+        def value(rate):
+            h = optim.hypergradient(
+                optim.sgd, rate, loss, valid_loss, jnp.array(W), jnp.arange(4), **keywords
+            )
+            return h.gradient
+
+        return "remat" in str(jax.make_jaxpr(value)(0.1))
+
+    assert recomputes() and recomputes(segment=2)
+    assert not recomputes(segment=0)
+    assert not recomputes(mode="forward", segment=2)

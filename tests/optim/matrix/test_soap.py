@@ -16,6 +16,7 @@ from tests.optim.modern import (
 )
 
 from jdl import optim
+from jdl.optim.matrix.soap import _eigenvectors
 
 CASES = {
     "soap": optim.soap(0.3, 0.7, 0.8, None, 1e-3, 0.0, precondition_frequency=3),
@@ -90,3 +91,14 @@ def test_soap_in_a_turned_basis_takes_the_turned_step(x64):
     straight, turned = run(grads), run(left @ grads @ right)
     np.testing.assert_allclose(turned, left @ np.asarray(straight) @ right, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(straight[0], 0)
+
+
+def test_soap_begins_with_the_largest_eigenvalue(x64):
+    """The first basis is of eigenvectors in falling order of their eigenvalues."""
+    g = random_matrices(3, 4)
+    statistics = (g @ g.T, g.T @ g)
+    bases, _ = _eigenvectors(statistics, statistics, ())
+    for statistic, basis in zip(statistics, bases, strict=True):
+        values = np.linalg.eigvalsh(statistic)[::-1]
+        turned = basis.T @ statistic @ basis
+        np.testing.assert_allclose(turned, np.diag(values), atol=1e-12 * values[0])

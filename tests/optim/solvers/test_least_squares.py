@@ -211,3 +211,28 @@ def test_misuse_is_named():
         optimizer = make()
         with pytest.raises(ValueError, match=f"{make.__name__} needs .*residual_fn=fun"):
             optimizer.update(jnp.ones(3), optimizer.init(jnp.ones(3)), jnp.ones(3))
+
+
+def test_a_trial_is_taken_from_a_ten_thousandth_of_its_promise(x64):
+    """`w` down to 0.5, a constant below it: the first trial falls on it, at a share as chosen.
+
+    With `J = 1` the step is `-1 / (1 + damping)` and the promise half of
+    `(1 + 2 damping) / (1 + damping)^2`; with the constant `c` the decrease is
+    `(1 - c^2) / 2`.
+    """
+    damping = 0.01
+    promise = (1 + 2 * damping) / (1 + damping) ** 2
+    shares = jnp.array([0.9e-4, 1.1e-4])
+
+    def run(share):
+        fun = lambda w: jnp.where(w > 0.5, w, jnp.sqrt(1 - share * promise))  # noqa: E731
+        w = jnp.ones(1)
+        optimizer = optim.levenberg_marquardt(damping)
+        updates, state = optimizer.update(w, optimizer.init(w), w, residual_fn=fun)
+        solved = optim.least_squares(fun, w, damping=damping, max_iterations=1)
+        return updates[0], state.accepted, solved.evaluations
+
+    updates, accepted, evaluations = jax.jit(jax.vmap(run))(shares)
+    np.testing.assert_allclose(updates, [0, -1 / (1 + damping)], rtol=1e-12)
+    assert accepted.tolist() == [False, True]
+    assert int(evaluations[1]) == 2 < int(evaluations[0])

@@ -8,6 +8,7 @@ import scipy.optimize
 from tests.optim import problems
 
 from jdl import optim
+from jdl.optim.solvers.descend import PATIENCE, Stop
 
 SCIPY = {"lbfgs": "L-BFGS-B", "bfgs": "BFGS", "newton": "Newton-CG", "newton_cg": "Newton-CG"}
 
@@ -399,3 +400,45 @@ def test_misuse_is_named():
             optim.minimize(lambda w: jnp.sum(w**2.0), jnp.arange(2), method)
         with pytest.raises(TypeError, match="of dtype complex64"):
             optim.minimize(lambda w: jnp.abs(w), jnp.ones((), complex), method)
+
+
+def test_a_small_decrease_is_relative_to_the_larger_value_and_at_least_to_one():
+    rows = np.array(
+        [
+            (0.21, -4.0, -5.0, True),  # 1 <= 0.21 * 5, the larger in size
+            (0.19, -4.0, -5.0, False),
+            (0.21, 5.0, 4.0, True),
+            (0.19, 5.0, 4.0, False),
+            (0.21, 0.3, 0.1, True),  # 0.2 <= 0.21 * 1
+            (0.19, 0.3, 0.1, False),
+            (0.5, 2.0, 2.1, False),  # no decrease
+            (0.5, 2.0, 2.0, True),
+            (0.0, 2.0, 2.0, False),  # off
+        ]
+    )
+    tolerance, before, after, small = rows.T
+    assert (Stop(1e-5, tolerance, 9).small_decrease(before, after) == small).all()
+
+
+def test_a_solve_stalls_where_the_gradient_falls_by_less_than_a_tenth(x64):
+    """The value stays 0, and the gradient is `factor**k` after `k` steps of length 1."""
+
+    def solve(factor):
+        def fun(w):
+            size = factor ** jax.lax.stop_gradient(-w[0])
+            return size * (w[0] - jax.lax.stop_gradient(w[0]))
+
+        search = optim.backtracking_linesearch(slope_rtol=0.0)
+        direction = optim.Direction(lambda x: jnp.zeros(()), lambda m, f, x, g, *rest: (m, -g / g))
+        return optim.minimize(
+            fun,
+            jnp.zeros(1),
+            direction,
+            linesearch=search,
+            gradient_tolerance=1e-9,
+            max_iterations=20,
+        )
+
+    ends = jax.vmap(solve)(jnp.array([0.88, 0.92]))
+    assert ends.status.tolist() == [optim.MAX_ITERATIONS, optim.STALLED]
+    assert ends.iterations.tolist() == [20, PATIENCE]
