@@ -123,23 +123,22 @@ def _rates(axes: Any, report: Any) -> None:
     axes.set_xscale("log")
     axes.set_xlim(rates[0] / 1.5, rates[-1] * 1.5)
     where = axes.get_xaxis_transform()
-    axes.plot(
-        rates[bad], np.full(bad.sum(), 0.97), "x", color=PALETTE[1], transform=where, clip_on=False
-    )
     if bad.any():
-        axes.text(rates[bad][0], 0.91, "diverged", transform=where, color=PALETTE[1], fontsize=8.5)
+        axes.plot(
+            rates[bad],
+            np.full(bad.sum(), 0.97),
+            "x",
+            color=PALETTE[1],
+            transform=where,
+            clip_on=False,
+            label="diverged",
+        )
     if math.isfinite(start):
-        axes.axhline(start, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
-        axes.text(rates[0] / 1.4, start, "before training", color=FAINT, fontsize=8.5, va="bottom")
-    axes.axvline(report.rate, color=INK, linestyle=(0, (1.5, 1.5)), linewidth=1.2)
-    axes.text(
-        report.rate,
-        0.02,
-        " yours",
-        transform=where,
-        color=INK,
-        fontsize=8.5,
-    )
+        axes.axhline(
+            start, color=FAINT, linestyle=(0, (4, 3)), linewidth=1, label="before training"
+        )
+    axes.axvline(report.rate, color=INK, linestyle=(0, (1.5, 1.5)), linewidth=1.2, label="yours")
+    axes.legend(loc="lower left")
     positive = scores[~bad]
     if positive.size and positive.min() > 0 and positive.max() / positive.min() > 20:
         axes.set_yscale("log")
@@ -189,5 +188,5 @@ def _steps(axes: Any, report: Any) -> None:
         )
     axes.set_xlabel("step")
     axes.set_ylabel("loss (log scale)")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.82))
     axes.set_title("The first steps")
