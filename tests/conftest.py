@@ -1,4 +1,8 @@
-"""Strict JAX for every test: rank promotion raises, keys are used once, eight CPU devices."""
+"""Strict JAX for every test: rank promotion raises, keys are used once, eight CPU devices.
+
+Most of the tests' time is the compiler's, which need not do its best: LLVM's dearest passes are
+left out, except where a test takes its time and is marked slow.
+"""
 
 import jax
 import pytest
@@ -9,6 +13,15 @@ collect_ignore_glob = ["golden/*", "sweep/sweep_to_kill.py"]
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True)
+def all_optimizations_for_slow_tests(request):
+    slow = request.node.get_closest_marker("slow") is not None
+    jax.config.update("jax_disable_most_optimizations", not slow)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def flat(a):
     return np.concatenate([np.ravel(x) for x in jax.tree.leaves(a)]).astype(np.float64)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(trees, st.floats(-3, 3, width=32))
 def test_against_flat_vectors(a, factor):
     a = jax.tree.map(jnp.asarray, a)

@@ -1,3 +1,0 @@
-"""Quick compilation, as in tests/nn."""
-
-from tests.nn.conftest import quick_compilation  # noqa: F401
