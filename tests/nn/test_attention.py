@@ -95,12 +95,12 @@ def test_rotary_products_depend_on_the_distance_alone(x64):
 
 
 def test_rotary_attention_by_a_loop(x64):
-    """Three steps, one head of size 2, kernels that pass x on: everything by hand."""
+    """Three steps, one head of size 2, queries that are x and values 3 x: everything by hand."""
     layer = nn.multi_head_attention(1, rotary_base=7.0, use_bias=False)
-    eye = jnp.eye(2)
+    eye, key_kernel = np.eye(2), np.array([[2.0, 0.5], [-1.0, 3.0]])
     params = {
-        "qkv": {"kernel": jnp.concatenate([eye, 2 * eye, 3 * eye], 1)},
-        "out": {"kernel": eye},
+        "qkv": {"kernel": jnp.concatenate([eye, key_kernel, 3 * eye], 1)},
+        "out": {"kernel": jnp.asarray(eye)},
     }
     x = np.array([[0.3, -1.0], [0.8, 0.5], [-0.2, 0.9]])
 
@@ -109,7 +109,9 @@ def test_rotary_attention_by_a_loop(x64):
 
     expected = []
     for t in range(3):
-        scores = np.array([turned(x[t], t) @ turned(2 * x[s], s) for s in range(3)]) / np.sqrt(2)
+        scores = np.array(
+            [turned(x[t], t) @ turned(x[s] @ key_kernel, s) for s in range(3)]
+        ) / np.sqrt(2)
         weights = np.exp(scores) / np.exp(scores).sum()
         expected.append(weights @ (3 * x))
     y, _ = jax.jit(layer.apply)(params, {}, jnp.asarray(x)[None])

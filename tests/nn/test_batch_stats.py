@@ -54,6 +54,22 @@ def test_recomputed_statistics_weigh_batches_by_size_and_leave_other_state_alone
     np.testing.assert_allclose(after[2]["var"], (2 * 2 + 4 * 6) / 6, rtol=1e-6)
 
 
+def test_state_before_a_norm_is_held_as_it_is():
+    """A factor kept in another layer's state: the norm sees twice its input, no more."""
+    factor = nn.Layer(lambda key, x: ({}, {"factor": jnp.array(2.0)}), scaled)
+    model = nn.chain(factor, nn.batch_norm(momentum=0.2))
+    batches = [jnp.array([[1.0], [3.0]])]
+    params, state = model.init(jax.random.key(0), batches[0])
+    after = nn.recompute_batch_stats(model, params, state, batches)
+    assert after[0]["factor"] == 2
+    np.testing.assert_allclose(after[1]["mean"], 4, rtol=1e-6)
+    np.testing.assert_allclose(after[1]["var"], 8, rtol=1e-6)
+
+
+def scaled(params, state, x, *, key=None, train=False):
+    return state["factor"] * x, state
+
+
 def test_recomputing_over_nothing_is_an_error():
     model = nn.batch_norm()
     params, state = model.init(jax.random.key(0), jnp.ones((2, 1)))

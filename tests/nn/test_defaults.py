@@ -2,6 +2,8 @@
 
 import inspect
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from jdl import losses, metrics, models, nn
@@ -97,3 +99,67 @@ def test_defaults(function):
     found = {p.name: p.default for p in parameters if isinstance(p.default, plain)}
     assert found == DEFAULTS[function]
     assert list(found) == list(DEFAULTS[function])
+
+
+INIT = {"kernel_init": nn.initializer.lecun_normal, "bias_init": nn.initializer.zeros}
+NOT_PLAIN = {
+    nn.conv: INIT,
+    nn.dense: INIT,
+    nn.gru: INIT,
+    nn.lstm: INIT,
+    nn.maxout: INIT,
+    nn.monte_carlo_prediction: {"output": nn.softmax},
+    nn.multi_head_attention: INIT,
+    nn.parallel: {"merge": nn.concatenate},
+    nn.rnn: {"activation": jnp.tanh, **INIT},
+    models.cnn: {"features": (16, 32), "hidden": (), "activation": nn.relu, **INIT},
+    models.mlp: {"activation": nn.relu, **INIT},
+    models.resnet: {"kernel_init": nn.initializer.he_normal},
+    models.sigmoid_neuron: INIT,
+    models.vgg: {
+        "stages": ((32, 32), (64, 64), (128, 128)),
+        "hidden": (128,),
+        "kernel_init": nn.initializer.he_normal,
+    },
+}
+
+
+@pytest.mark.parametrize("function", NOT_PLAIN, ids=lambda f: f.__name__)
+def test_defaults_that_are_functions_or_sizes(function):
+    parameters = inspect.signature(function).parameters
+    for name, default in NOT_PLAIN[function].items():
+        assert parameters[name].default == default, name
+
+
+def told(key, shape, dtype):
+    """As if drawn: the key's own bits in every element."""
+    return jnp.full(shape, int(jax.random.key_data(key)[-1]) % 4093, dtype)
+
+
+def test_the_same_key_draws_the_same_parameters():
+    """In which order a layer splits its key: a seed means the same in every version."""
+    x = jax.ShapeDtypeStruct((1, 4, 2), jnp.float32)
+    inits = {"kernel_init": told, "bias_init": told}
+    recurrent = nn.rnn(3, recurrent_init=told, **inits)
+    attention = nn.multi_head_attention(1, **inits)
+    layers = (nn.dense(3, **inits), nn.conv(3, (3,), **inits), recurrent, attention)
+    dense, conv, rnn, attended = (layer.init(jax.random.key(5), x)[0] for layer in layers)
+
+    def told_by(*splits):
+        """What the key tells, after each split the part of that index of so many."""
+        key = jax.random.key(5)
+        for index, count in splits:
+            key = jax.random.split(key, count)[index]
+        return float(told(key, (), jnp.float32))
+
+    def first(leaf):
+        return float(leaf.ravel()[0])
+
+    kernel, bias = told_by((0, 2)), told_by((1, 2))
+    assert (first(dense["kernel"]), first(dense["bias"])) == (kernel, bias)
+    assert (first(conv["kernel"]), first(conv["bias"])) == (kernel, bias)
+    assert first(rnn["kernel"]) == told_by((0, 3), (0, 1))
+    assert first(rnn["recurrent_kernel"]) == told_by((1, 3), (0, 1))
+    assert first(rnn["bias"]) == told_by((2, 3))
+    assert first(attended["qkv"]["kernel"]) == told_by((0, 2), (0, 2), (0, 3))
+    assert first(attended["out"]["kernel"]) == told_by((1, 2), (0, 2))

@@ -110,6 +110,7 @@ def test_prelu_learns_one_slope_or_one_each():
     layer = nn.prelu(0.5, shared=False)
     params, state = layer.init(jax.random.key(0), x)
     assert params["slope"].tolist() == [0.5, 0.5]
+    assert layer.init(jax.random.key(0), jnp.ones((4, 3, 2)))[0]["slope"].shape == (2,)
     gradient = jax.grad(lambda p: layer.apply(p, state, x)[0].sum())(params)
     assert gradient["slope"].tolist() == [-2.0, -6.0]
 

@@ -47,6 +47,11 @@ def test_better_is_below_the_best_by_both_tolerances():
     assert scales(both, [1.0, 0.75, 0.65]) == [1, 0.5, 0.5]
 
 
+def test_a_first_report_that_is_no_number_is_bad_at_once():
+    """No cooldown is on at the start."""
+    assert scales(optim.plateau(0.5, patience=1), [math.inf, math.nan, 3.0]) == [0.5, 0.25, 0.25]
+
+
 def test_a_lane_has_its_own_numbers_and_state():
     def run(factor, patience, cooldown, rtol, atol, min_scale):
         plateau = optim.plateau(factor, patience, rtol, atol, cooldown, min_scale)

@@ -87,3 +87,10 @@ def test_masked_passes_the_rest_and_freeze_stops_it(x64):
 
 def loss(w):
     return jnp.sum(jnp.cos(w["kernel"]) @ w["bias"]) + jnp.sum(w["bias"] ** 4)
+
+
+def test_gradients_of_another_structure_are_refused():
+    optimizer = optim.partition({"x": optim.sgd(0.1)}, "x")
+    params = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    with pytest.raises(ValueError, match="longer than"):
+        optimizer.update({"b": jnp.ones(3)}, optimizer.init(params), params)
