@@ -164,7 +164,11 @@ def test_histograms_by_depth_count_every_value():
         np.testing.assert_allclose(counts, expected / expected.max(), atol=1e-9)
         assert expected.sum() == 200
     wide = depth_figure({"own": layers}).axes[0]
-    assert wide.get_xlim()[1] == pytest.approx(3 * layers[0].std())
+    most = min(3 * layers[0].std(), max(abs(layer).max() for layer in layers))
+    assert wide.get_xlim() == pytest.approx((-most, most))
+    one_sided = depth_figure({"relu": [np.array([0.0, 0.0, 3.0, 1.0])]}, row_label="unit").axes[0]
+    assert one_sided.get_xlim() == (0, 3)  # the largest value, less than 3 standard deviations
+    assert one_sided.get_ylabel() == "unit (right: standard deviation)"
     assert png(figure) > 1000
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,16 +70,47 @@ def bands_figure(
         for axes in grid[-1]:
             axes.set_xlabel(x_label + (" (log scale)" if x_log else ""))
         for axes in grid[:, 0]:
-            axes.set_ylabel(y_label + (" (log scale)" if y_log else ""))
+            # No longer than the panel is high, or it would run into the legend.
+            axes.set_ylabel(_wrapped(y_label, y_log))
         if y_range is not None:
             grid[0, 0].set_ylim(y_range)
+        if y_log and grid[0, 0].get_ylim()[0] > 1e-3:
+            _plain_numbers(grid[0, 0].yaxis)
         handles: dict[str, Any] = {}
         for axes in figure.axes:
             handles |= {line.get_label(): line for line in axes.get_lines()}
         if len(names) > 1:
             shown = [handles[name] for name in names]
-            figure.legend(shown, names, loc="outside upper center", ncols=min(len(names), 5))
+            columns = legend_columns(names, figure.get_figwidth())
+            figure.legend(shown, names, loc="outside upper center", ncols=columns)
         return figure
+
+
+def legend_columns(names: Sequence[str], width: float) -> int:
+    """How many entries fit beside each other in a figure of that width in inches, five at most.
+
+    >>> legend_columns(["sgd", "adam"], 7.2), legend_columns(["a long name of a network"] * 4, 7.2)
+    (2, 2)
+    """
+    widest = 0.7 + 0.08 * max(len(name) for name in names)
+    fitting = max(1, min(5, int(width / widest), len(names)))
+    rows = -(-len(names) // fitting)
+    return -(-len(names) // rows)  # rows of equal length
+
+
+def _wrapped(label: str, log: bool) -> str:
+    lines = textwrap.fill(label, 40)
+    if not log:
+        return lines
+    return lines + ("\n" if len(label) > 28 else " ") + "(log scale)"
+
+
+def _plain_numbers(axis: Any) -> None:
+    """0.05 for 5e-2, and numbers between the powers of ten where few of those are in sight."""
+    from matplotlib.ticker import LogFormatter
+
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 
 
 def draw_band(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jdl.plot.bands import legend_columns
 from jdl.plot.style import FAINT, INK, line_styles, new_figure, styled
 
 Loss = Callable[[Any], Any]
@@ -84,8 +85,11 @@ def contour_figure(
         for axes in grid[:, 0]:
             axes.set_ylabel(labels[1])
         handles, names = grid[0, 0].get_legend_handles_labels()
-        if not apart:
-            figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 5))
+        if apart:  # the titles name the paths
+            handles, names = handles[1:], names[1:]
+        if names:
+            columns = legend_columns(names, figure.get_figwidth())
+            figure.legend(handles, names, loc="outside upper center", ncols=columns)
         return figure
 
 
@@ -103,11 +107,13 @@ def grid_values(
 
 def _levels(axes: Any, xs: np.ndarray, ys: np.ndarray, values: np.ndarray) -> None:
     low, high = values.min(), values.max()
+    high = high if high > low else low + 1  # of a loss that is flat
     # Evenly in the square root: of a bowl that is evenly in the distance.
     levels = low + (high - low) * np.linspace(0, 1, _LEVELS) ** 2
     # Shades of grey leave every colour to the paths.
-    axes.contourf(xs, ys, values, levels=np.unique(levels), cmap="Greys_r", alpha=0.35, zorder=0)
-    axes.contour(xs, ys, values, levels=np.unique(levels), colors=FAINT, linewidths=0.6, zorder=1)
+    shades = [str(grey) for grey in np.linspace(0.68, 1.0, _LEVELS - 1)]
+    axes.contourf(xs, ys, values, levels=levels, colors=shades, zorder=0)
+    axes.contour(xs, ys, values, levels=levels, colors=FAINT, linewidths=0.6, zorder=1)
     axes.grid(visible=False)
 
 

@@ -17,6 +17,7 @@ def depth_figure(
     *,
     limit: float | None = None,
     x_label: str = "activation",
+    row_label: str = "layer",
 ) -> Any:
     """Draws a histogram of each layer's values, from the input side down, network by network.
 
@@ -27,10 +28,12 @@ def depth_figure(
     Args:
       networks: by title, for each layer an array of what it gave. Networks may
         differ in depth.
-      limit: of the horizontal axis, from `-limit` to `limit`; what lies beyond
-        is counted in the last bar. None is 3 standard deviations of the
-        network's widest layer, each panel its own.
+      limit: of the horizontal axis, from `-limit` to `limit`, or from 0 where
+        nothing is negative; what lies beyond is counted in the last bar. None
+        is 3 standard deviations of the network's widest layer or its largest
+        value, whichever is less, each panel its own.
       x_label: of the horizontal axis.
+      row_label: what a row is, where it is no layer.
 
     Returns:
       The matplotlib figure.
@@ -47,19 +50,21 @@ def depth_figure(
         for axes, (title, layers) in zip(grid.flat, networks.items()):
             flat = [np.asarray(layer, float).ravel() for layer in layers]
             widest = max(float(layer.std()) for layer in flat)
-            end = limit if limit is not None else (3 * widest or 1.0)
+            largest = max(float(np.abs(layer).max()) for layer in flat)
+            end = limit if limit is not None else (min(3 * widest, largest) or 1.0)
+            start = -end if min(layer.min() for layer in flat) < 0 else 0.0
             for row, layer in enumerate(flat):
-                edges = np.linspace(-end, end, _BINS + 1)
-                bars = np.histogram(np.clip(layer, -end, end), edges)[0]
+                edges = np.linspace(start, end, _BINS + 1)
+                bars = np.histogram(np.clip(layer, start, end), edges)[0]
                 # The square root, or one full bar hides all others.
                 height = 0.85 * np.sqrt(bars / max(bars.max(), 1))
                 axes.stairs(height - row, edges, baseline=-row, fill=True, color=PALETTE[0])
                 axes.text(
-                    1.0,
+                    1.02,
                     0.3 - row,
                     f"{layer.std():.2g}",
                     transform=axes.get_yaxis_transform(),
-                    ha="right",
+                    va="center",
                     fontsize=8,
                     color=FAINT,
                 )
@@ -67,10 +72,10 @@ def depth_figure(
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="y", visible=False)
             axes.spines["left"].set_visible(False)
-            axes.set_xlim(-end, end)
+            axes.set_xlim(start, end)
             axes.set_ylim(-deepest + 0.9, 1.1)
             axes.set_title(title)
             axes.set_xlabel(x_label)
         for axes in grid[:, 0]:
-            axes.set_ylabel("layer (right: standard deviation)")
+            axes.set_ylabel(f"{row_label} (right: standard deviation)")
         return figure
