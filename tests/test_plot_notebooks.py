@@ -127,6 +127,30 @@ def test_bands_are_medians_and_quantiles_over_seeds():
     assert at[np.isclose(at[:, 0], 1), 1].max() == 7  # halfway between 3 and 11
 
 
+def test_what_is_long_is_wrapped_and_log_scales_have_plain_numbers():
+    names = [f"a network with a long name, {i}" for i in range(4)]
+    figure = bands_figure(
+        [1, 2],
+        {name: [0.05, 0.3] for name in names},
+        x_label="x",
+        y_label="a label that is too long to stand beside so low a panel",
+        y_log=True,
+    )
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert axes.get_ylabel().split("\n") == [
+        "a label that is too long to stand beside",
+        "so low a panel",
+        "(log scale)",
+    ]
+    assert legend._ncols == 2
+    figure.draw_without_rendering()
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1
+    axis = axes.yaxis
+    said = {text.get_text() for text in axis.get_ticklabels(which="both")}
+    assert {"0.1", "0.2"} <= said and not any("e-" in text or "$" in text for text in said)
+
+
 def test_bands_in_panels_share_axes_and_colours():
     figure = bands_figure(
         [1, 2],
