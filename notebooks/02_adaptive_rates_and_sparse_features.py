@@ -104,10 +104,10 @@ plot.bands_figure(
 # %% [markdown]
 # ## How many rates work
 #
-# At its own best rate even Adagrad without its root arrives: the steps shrink as they should. What
-# it lacks is a range. A gradient that is ten times as large moves the weight a tenth as far, so
-# the one rate that fits is a number of this problem, and the sparse axis, whose gradients are
-# small, is run along first.
+# Without its root Adagrad runs along the sparse axis first, whose gradients are small, and then
+# stops short. Rates so high that it overshoots bring it there as well, but fewer of them than of
+# any other optimizer: a gradient that is ten times as large moves the weight a tenth as far, so the
+# rate that fits is a number of this problem.
 
 # %%
 ends = {name: np.nan_to_num(np.asarray(v)[:, -1], nan=np.inf) for name, (_, v) in runs.items()}
@@ -147,4 +147,5 @@ for name in ("gradient descent", "momentum", "Nesterov"):
     assert direction(paths[name]) < 0.7 * direction(paths["Adagrad"])
 assert small["Adagrad"][-1] > 10 * max(small["RMSProp"][-1], small["Adam"][-1])
 assert direction(paths["Adam"]) > 0.7
-assert 2 * working["without root"] <= working["Adagrad"]
+assert values["without root"][-1] > 1000 * values["Adagrad"][-1]
+assert working["without root"] < min(n for name, n in working.items() if name != "without root")

@@ -39,6 +39,11 @@ for found in faulty.problems:
     print(f"- {found.check}: {found.problem.verdict}. {found.problem.advice}")
 plot.check_figure(faulty)
 
+# %% [markdown]
+# Each fault shows in a panel of its own: the sigmoids' histograms stand at 0 and 1, the rate asked
+# for lies where the curve of rates is still flat, and the loss does not leave that of knowing
+# nothing, though sixteen examples at the best rate can be learnt by heart.
+
 # %%
 # The claim, as assertions.
 assert healthy.verdict != "wrong"

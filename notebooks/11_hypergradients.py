@@ -94,11 +94,13 @@ plot.bands_figure(
     {"one rate": by_one, "a rate for each step": by_each},
     x_label="round",
     y_label="validation loss after 30 steps",
+    y_log=True,
     marks=False,
 )
 
 # %% [markdown]
-# The schedule that comes out:
+# The schedule that comes out starts low, is highest around the eighth step, and settles. What it
+# gains over the best constant rate is little: 0.220 instead of 0.230.
 
 # %%
 plot.schedules_figure({"one rate": lambda step: one_rate, "learnt": lambda step: each_rate}, STEPS)
@@ -107,4 +109,4 @@ plot.schedules_figure({"one rate": lambda step: one_rate, "learnt": lambda step:
 # The claims, as assertions.
 assert np.abs(slope - curve.gradient)[1:-1].max() < 0.05
 assert by_one[-1] < float(curve.value.min()) + 0.01
-assert by_each[-1] <= by_one[-1] + 0.002
+assert by_each[-1] < by_one[-1]
