@@ -38,6 +38,11 @@ def test_lstm_classifier_is_its_layers_in_order():
         "masked", "embedding", "per_step", "lstm", "per_step", "chain", "dropout", "dense",
     ]  # fmt: skip
     assert names(bidirectional=True, layers=2) == ["embedding", "parallel", "parallel", "dense"]
+    both = models.lstm_classifier(7, 2, bidirectional=True).parts[1]
+    assert [[part.name for part in way.parts] for way in both.parts] == [
+        ["lstm", "last_step"],
+        ["lstm", "first_step"],
+    ]
     model = models.lstm_classifier(7, 2, features=3, forget_bias=-0.5)
     params, _ = jax.jit(model.init)(jax.random.key(0), TOKENS)
     assert params[0]["embedding"].shape == (7, 3)
@@ -90,10 +95,10 @@ def test_transformer_by_its_parts(decoder):
 
 
 def test_transformer_starts_with_the_scales_stated():
-    model = models.transformer(300, length=40, depth=1, features=64, heads=2, hidden=100)
+    model = models.transformer(300, length=40, depth=2, features=64, heads=2, hidden=100)
     tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
     params, _ = jax.jit(lambda key: model.init(key, tokens))(jax.random.key(0))
-    small = 0.02 / math.sqrt(2)
+    small = 0.02 / math.sqrt(4)
     attention, perceptron = params[2][0][1], params[3][0]
     assert perceptron[1]["kernel"].shape == (64, 100)
     for leaf, stddev in [
@@ -103,10 +108,10 @@ def test_transformer_starts_with_the_scales_stated():
         (attention["out"]["kernel"], small),
         (perceptron[1]["kernel"], 0.02),
         (perceptron[3]["kernel"], small),
-        (params[5]["kernel"], 0.02),
+        (params[7]["kernel"], 0.02),
     ]:
         assert abs(jnp.std(leaf) / stddev - 1) < 4 / math.sqrt(2 * leaf.size)
-    assert params[5].keys() == {"kernel"}
+    assert params[7].keys() == {"kernel"}
 
 
 def test_dropout_stands_after_the_embedding_and_in_every_branch():

@@ -442,3 +442,20 @@ def test_a_solve_stalls_where_the_gradient_falls_by_less_than_a_tenth(x64):
     ends = jax.vmap(solve)(jnp.array([0.88, 0.92]))
     assert ends.status.tolist() == [optim.MAX_ITERATIONS, optim.STALLED]
     assert ends.iterations.tolist() == [20, PATIENCE]
+
+
+def test_an_optimizers_lane_keeps_what_it_had_when_it_ended(x64):
+    """One ends at its start and one after two steps, while the last goes on; and minus infinity."""
+
+    def solve(tolerance, floor):
+        fun = lambda w: jnp.where(w > floor, w**2, -jnp.inf)  # noqa: E731
+        return optim.minimize(
+            fun, jnp.ones(()), optim.sgd(0.25), gradient_tolerance=tolerance, max_iterations=5
+        )
+
+    lanes = jax.vmap(solve)(jnp.array([2.0, 0.5, 0.0, 0.0]), jnp.array([0.0, 0.0, 0.0, 0.3]))
+    most, out = optim.MAX_ITERATIONS, optim.NOT_FINITE
+    assert lanes.status.tolist() == [optim.CONVERGED, optim.CONVERGED, most, out]
+    assert lanes.iterations.tolist() == [0, 2, 5, 2]
+    assert lanes.params.tolist() == [1.0, 0.25, 0.5**5, 0.5]
+    assert lanes.value.tolist() == [1.0, 0.25**2, 0.5**10, 0.25]
