@@ -40,8 +40,8 @@ for found in faulty.problems:
 plot.check_figure(faulty)
 
 # %% [markdown]
-# Each fault shows in a panel of its own: the sigmoids' histograms stand at 0 and 1, the rate asked
-# for lies where the curve of rates is still flat, and the loss does not leave that of knowing
+# Each fault shows in a panel of its own: more than half of the sigmoids are saturated, the rate
+# asked for lies where the curve of rates is still flat, and the loss does not leave that of knowing
 # nothing, though sixteen examples at the best rate can be learnt by heart.
 
 # %%

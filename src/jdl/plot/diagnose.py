@@ -188,5 +188,5 @@ def _steps(axes: Any, report: Any) -> None:
         )
     axes.set_xlabel("step")
     axes.set_ylabel("loss (log scale)")
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.82))
+    axes.legend(loc="best")
     axes.set_title("The first steps")
