@@ -13,11 +13,13 @@ from scipy import stats
 from tests.made_up import EVERY, REPORTS, made_up
 
 from jdl import plot, sweep
+from jdl.engine.store import Bred
 from jdl.plot.columns import column, goodness, varying_names
 from jdl.plot.forest import grow_forest, main_effects, ranks
 from jdl.plot.rungs import rungs_of
 from jdl.plot.scale import limit
 from jdl.plot.timeline import bars_by_program
+from jdl.sweep.population import at_the_end, used
 
 pytest.importorskip("matplotlib")
 
@@ -29,6 +31,7 @@ FIGURES = {
     "pair": plot.pair_figure,
     "rungs": plot.rungs_figure,
     "lanes": plot.timeline_figure,
+    "population": plot.population_figure,
 }
 NAMES = {"optimizer": sweep.choice("sgd", "adam"), "depth": sweep.choice(1, 2, static=True)}
 
@@ -258,6 +261,54 @@ class Page(html.parser.HTMLParser):
         if self.open:
             tag, attributes = self.open[-1]
             self.data.setdefault(attributes.get("id", tag), []).append(data)
+
+
+def bred_population():
+    """Six members of 16 reports; 4 copies 1 after report 2 of 16, then 0 copies 4 after 8."""
+    space = {"lr": sweep.log_uniform(1e-4, 0.1), "dropout": sweep.uniform(0.0, 0.5)}
+    results = made_up(6, space=space, stopping=False, population="pbt", diverged_above=9.0)
+    results._bred = [
+        Bred(0, 8, 4, {"lr": 0.003, "dropout": 0.1}),
+        Bred(2, 8, 2, {"lr": 0.5, "dropout": 0.2}),  # its numbers alone changed
+        Bred(4, 2, 1, {"lr": 0.02, "dropout": 0.3}),
+    ]
+    values = np.linspace(0.3, 0.5, 6)
+    values[0] = 0.9
+    results.trials = [
+        t._replace(metrics=t.metrics | {"valid_accuracy": float(values[t.trial])})
+        for t in results.trials
+    ]
+    return results
+
+
+def test_a_population_is_drawn_with_its_lineage_and_schedules():
+    results = bred_population()
+    above, *panels = plot.population_figure(results).axes
+    assert "2 copies" in above.get_title("left")
+    (arrows,) = [c for c in above.collections if len(c.get_segments()) == 2]
+    ends = {tuple(map(tuple, segment.tolist())) for segment in arrows.get_segments()}
+    assert ends == {((20.0, 1.0), (20.0, 4.0)), ((80.0, 4.0), (80.0, 0.0))}
+    # The best member's weights were member 1's, then 4's, then its own.
+    (line,) = above.patches
+    np.testing.assert_array_equal(line.get_data().values, [1] * 2 + [4] * 6 + [0] * 8)
+    assert [panel.get_ylabel() for panel in panels] == ["learning rate\n(log scale)", "dropout"]
+    first = results.trials[1].config["lr"]
+    learned = panels[0].patches[-1].get_data()
+    np.testing.assert_allclose(learned.values, [first] * 2 + [0.02] * 6 + [0.003] * 8)
+    np.testing.assert_array_equal(learned.edges, EVERY * np.arange(REPORTS + 1))
+    assert len(panels[0].patches) == 7 and panels[0].get_yscale() == "log"
+
+
+def test_a_populations_other_pictures_show_its_last_numbers():
+    results = bred_population()
+    figures = plot.report_figures(results)
+    assert [*figures][:2] == ["curves", "population"]
+    rates = at_the_end(results).columns()["lr"]
+    assert rates[0] == 0.003 and rates[2] == 0.5 and rates[3] == results.trials[3].config["lr"]
+    halves = made_up(8, stopping=False)
+    assert at_the_end(halves) is halves and "population" not in plot.report_figures(halves)
+    # A number that only some members have.
+    assert np.isnan(used([Bred(0, 1, 1, {})], [{"a": 1.0}, {"b": 2.0}], 3, "a")[1]).all()
 
 
 def test_the_page_stands_alone(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -45,6 +45,7 @@ class Report:
         """Prints the report."""
         from jdl import sweep
         from jdl.cli import single, summary, watch
+        from jdl.sweep.population import at_the_end
 
         results = sweep.read(self.run_folder)
         if "space" not in results.specification:
@@ -59,10 +60,27 @@ class Report:
         if self.watch:
             watch.watch(self.run_folder, summary.console())
             results = sweep.read(self.run_folder)
+        shown = at_the_end(results)
         if self.best:
-            summary.show_trials(results, self.best, self.metric or results.metric)
+            summary.show_trials(shown, self.best, self.metric or results.metric)
+        try:
+            self._show(summary, shown, results)
+        except OSError as error:
+            raise OSError(
+                f"{error.filename} cannot be written: {error.strerror}. --no-plot shows the table "
+                "alone."
+            ) from error
+        if self.optuna is not None:
+            results.to_optuna(self.optuna)
+            print(f"study:   {self.optuna}")
+        if self.tensorboard is not None:
+            results.to_tensorboard(self.tensorboard)
+            print(f"runs:    {self.tensorboard}")
+        return 0
+
+    def _show(self, summary: Any, shown: Any, results: Any) -> None:
         summary.show(
-            results,
+            shown,
             self.run_folder,
             metric=self.metric,
             axis=self.by,
@@ -71,10 +89,3 @@ class Report:
         )
         if not self.no_plot:
             summary.say_report(results, self.run_folder, self.metric)
-        if self.optuna is not None:
-            results.to_optuna(self.optuna)
-            print(f"study:   {self.optuna}")
-        if self.tensorboard is not None:
-            results.to_tensorboard(self.tensorboard)
-            print(f"runs:    {self.tensorboard}")
-        return 0

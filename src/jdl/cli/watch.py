@@ -20,6 +20,7 @@ from jdl.engine.store import ENDED
 from jdl.plot.points import group_of, varying
 from jdl.plot.style import words
 from jdl.sweep import Results
+from jdl.sweep.population import at_the_end
 from jdl.sweep.results import format_value
 
 ROWS = 8  # of the best trials
@@ -45,13 +46,13 @@ def watch(
     Raises:
       StoreError: the folder holds no run.
     """
-    results = sweep.read(folder)
+    results = at_the_end(sweep.read(folder))
     try:
         if console.is_terminal:
             with Live(view(results), console=console, auto_refresh=False) as live:
                 while not _over(results):
                     rest(every)
-                    results = sweep.read(folder)
+                    results = at_the_end(sweep.read(folder))
                     live.update(view(results), refresh=True)
             return
         said = -1
@@ -62,7 +63,7 @@ def watch(
             if _over(results):
                 return
             rest(every)
-            results = sweep.read(folder)
+            results = at_the_end(sweep.read(folder))
     except KeyboardInterrupt:
         console.print("The run itself goes on.")
 

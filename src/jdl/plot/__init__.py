@@ -10,6 +10,7 @@ from jdl.plot.importance import Importance, importance_figure, importances
 from jdl.plot.page import write_report
 from jdl.plot.pair import pair_figure
 from jdl.plot.parallel import parallel_figure
+from jdl.plot.population import population_figure
 from jdl.plot.report import report_figures
 from jdl.plot.rungs import rungs_figure
 from jdl.plot.schedules import schedules_figure
@@ -35,6 +36,7 @@ __all__ = [
     "new_figure",
     "pair_figure",
     "parallel_figure",
+    "population_figure",
     "reliability_figure",
     "report_figures",
     "rungs_figure",

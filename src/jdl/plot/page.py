@@ -14,6 +14,7 @@ from typing import Any
 from jdl.plot.report import report_figures
 from jdl.plot.style import words
 from jdl.sweep import Results
+from jdl.sweep.population import at_the_end
 from jdl.sweep.results import format_value
 
 _STYLE = """
@@ -128,6 +129,7 @@ def page(results: Results, pictures: dict[str, tuple[bytes, str]], title: str) -
       pictures: PNG bytes and a sentence, by name.
       title: of the page.
     """
+    results = at_the_end(results)
     columns = {
         name: values
         for name, values in results.columns().items()
@@ -199,6 +201,6 @@ def _summary(results: Results) -> list[str]:
         value = format_value(best.metrics[results.metric])
         lines.append(f"Best {words(results.metric)}: {value}, trial {best.trial} ({config}).")
     spec = results.specification
-    how = [f"{spec[key]} {key}" for key in ("search", "stopping") if spec.get(key)]
+    how = [f"{spec[key]} {key}" for key in ("search", "stopping", "population") if spec.get(key)]
     how.append(f"{spec['steps']:,} training steps a trial")
     return [*lines, f"{', '.join(how)}."]

@@ -8,11 +8,13 @@ from typing import Any
 from jdl.plot.importance import importance_figure
 from jdl.plot.pair import pair_figure
 from jdl.plot.parallel import parallel_figure
+from jdl.plot.population import population_figure
 from jdl.plot.rungs import rungs_figure
 from jdl.plot.slices import slice_figure
 from jdl.plot.style import words
 from jdl.plot.timeline import timeline_figure
 from jdl.plot.trials import learning_curves_figure
+from jdl.sweep.population import at_the_end
 
 
 def report_figures(results: Any, metric: str | None = None) -> dict[str, tuple[Any, str]]:
@@ -24,15 +26,21 @@ def report_figures(results: Any, metric: str | None = None) -> dict[str, tuple[A
 
     Returns:
       The matplotlib figure, and what it shows in a sentence, by name: curves,
-      slices, importance, parallel, pair, rungs, lanes.
+      population, slices, importance, parallel, pair, rungs, lanes.
     """
     name = metric or results.metric
     what = words(name)
     stopped = results.count("stopped") > 0
+    whole, results = results, at_the_end(results)
     makers: dict[str, tuple[Callable[[], Any], str]] = {
         "curves": (
             lambda: learning_curves_figure(results, name),
             f"The {what} of every trial, report by report, and how each ended.",
+        ),
+        "population": (
+            lambda: population_figure(whole, name),
+            "Who copied whom, and the schedule of each number that the population came to; the "
+            "numbers in the other pictures are those at the end.",
         ),
         "slices": (
             lambda: slice_figure(results, name),
@@ -60,6 +68,8 @@ def report_figures(results: Any, metric: str | None = None) -> dict[str, tuple[A
             "Which trial ran in which lane when; white is idle.",
         ),
     }
+    if not whole.specification.get("population"):
+        del makers["population"]
     if not stopped:
         del makers["rungs"]
     if not len(results.lanes.segments):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -117,10 +118,14 @@ def _moved(dimension: Dimension, value: float, factor: float) -> float:
 def used(
     bred: Sequence[Bred], configs: Sequence[Mapping[str, Any]], reports: int, name: str
 ) -> np.ndarray:
-    """The value of the hyperparameter `name` in each report of each member: (trials, reports)."""
-    values = np.array([[float(config[name])] * reports for config in configs])
+    """The value of the hyperparameter `name` in each report of each member: (trials, reports).
+
+    NaN for a member whose configuration does not have it.
+    """
+    values = np.array([[float(config.get(name, math.nan))] * reports for config in configs])
     for one in sorted(bred, key=lambda b: b.report):
-        values[one.trial, one.report :] = one.numbers[name]
+        if name in one.numbers:
+            values[one.trial, one.report :] = one.numbers[name]
     return values
 
 
@@ -132,3 +137,18 @@ def ancestry(bred: Sequence[Bred], trial: int, reports: int) -> np.ndarray:
         trial = source.get((trial, report), trial) if report < reports else trial
         line[report - 1] = trial
     return line
+
+
+def at_the_end(results: Any) -> Any:
+    """`results` with the numbers that each member of a population had at its end."""
+    bred = results.lineage()
+    if not bred:
+        return results
+    names = dict.fromkeys(name for one in bred for name in one.numbers)
+    last = {name: results.schedule(name)[:, -1].tolist() for name in names}
+    changed = copy.copy(results)
+    changed.trials = []
+    for trial in results.trials:
+        numbers = {name: last[name][trial.trial] for name in trial.config if name in last}
+        changed.trials.append(trial._replace(config=trial.config | numbers))
+    return changed

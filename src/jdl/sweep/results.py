@@ -360,10 +360,10 @@ class Results:
 def format_value(value: Any) -> str:
     """A cell of a table: numbers to four significant digits, a dash for what is not there.
 
-    >>> format_value(0.123456), format_value(3), format_value("adam"), format_value(None)
+    >>> format_value(0.123456), format_value(3), format_value("adam"), format_value(math.nan)
     ('0.1235', '3', 'adam', '-')
     """
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
