@@ -289,6 +289,25 @@ def test_an_unexpected_error_is_not_hidden(here, monkeypatch, capsys):
         cli.main(["sweep", "--lr", "0", "1", "3"])
 
 
+def test_what_decides_is_named_by_options(here, monkeypatch, capsys):
+    taken = {}
+
+    def noted(make_trial, space, dataset, **options):
+        taken.update(options, space=space)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(sweep, "run", noted)
+    words = "sweep --search sobol --trials 9 --lanes tune --population pbt --stopping hyperband"
+    code, _, err = run(words.split(), capsys)
+    assert code == 2 and "9 trials: Sobol's optimizer, lr; 4 seeds of each." in err
+    assert taken["search"] == "sobol" and taken["lanes"] == "tune" and taken["trials"] == 9
+    assert taken["space"]["lr"].kind == "log_uniform"
+    assert taken["population"].name.startswith("pbt(")
+    assert taken["stopping"].name.startswith("hyperband(")
+    run(["sweep", "--lanes", "3"], capsys)
+    assert taken["lanes"] == 3 and taken["population"] is taken["stopping"] is None
+
+
 def test_the_default_folder_is_the_specifications_own(here, monkeypatch, capsys):
     asked = []
 

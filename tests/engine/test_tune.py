@@ -32,12 +32,14 @@ def clock(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     timed = []
 
-    def set_clock(seconds):
+    def set_clock(seconds, room=None):
         def step_seconds(program, work, numbers):
             timed.append(program)
             return seconds(program)
 
         monkeypatch.setattr(tune, "compile_lanes", lambda w, n, mesh, lanes, unroll: lanes)
+        monkeypatch.setattr(tune, "program_bytes", lambda lanes: 100 * lanes)
+        monkeypatch.setattr(tune, "device_bytes", lambda mesh: room)
         monkeypatch.setattr(tune, "step_seconds", step_seconds)
         return timed
 
@@ -63,6 +65,17 @@ def test_the_fastest_width_is_found(toy, clock, fastest, start, trials, found, t
         assert chosen.lanes == tune.even_width(found, trials, 1)
     assert sorted(timed) == tried and len(said) == len(timed)
     assert "timed" in chosen.reason and chosen.unroll == 2
+
+
+@pytest.mark.parametrize(
+    ("room", "found", "tried"), [(900, 8, [4, 8]), (250, 2, [1, 2]), (99, 32, [])]
+)
+def test_widths_that_do_not_fit_are_not_timed(toy, clock, room, found, tried):
+    timed = clock(lambda lanes: 1e-6 / lanes, room)
+    plan, said = Plan(32, 1, 1000, "reckoned"), []
+    chosen = tune.tuned(*toy, plan, 2**12, lane_mesh(1), NUMBERS, said.append)
+    assert chosen.lanes == found and sorted(timed) == tried
+    assert "32 lanes a device: too many for the device." in said
 
 
 def test_what_was_timed_is_remembered_by_program(toy, clock, tmp_path):

@@ -208,8 +208,10 @@ def sweep_space(options: Sweep) -> Space:
 
 
 def is_random(options: Sweep) -> bool:
-    """Whether the options ask for a random search."""
-    return options.search == "random" or (options.search == "auto" and options.trials is not None)
+    """Whether the options ask for a search that draws."""
+    return options.search in ("random", "sobol") or (
+        options.search == "auto" and options.trials is not None
+    )
 
 
 def _rates(low: float, high: float, count: int) -> Any:
@@ -311,8 +313,10 @@ def chance(dataset: data.Dataset) -> float | None:
     return float(np.bincount(labels).max() / len(labels))
 
 
-def describe(task: Task, dataset: data.Dataset, space: Space, trials: int | None) -> str:
-    """What is about to run: the trials of `space`, or `trials` random ones, on what."""
+def describe(
+    task: Task, dataset: data.Dataset, space: Space, trials: int | None, drawn: str = "random"
+) -> str:
+    """What is about to run: the trials of `space`, or `trials` that are `drawn`, on what."""
     points = {n: len(d.points) for n, d in space.items() if d.points is not None}
     axes = {n: count for n, count in points.items() if count > 1}
     free = [n for n, d in space.items() if d.points is None]
@@ -324,8 +328,8 @@ def describe(task: Task, dataset: data.Dataset, space: Space, trials: int | None
         total = sum(1 for _ in combinations(space))
         how = f"{total:,} trials: {counts or 'one configuration'}."
     else:
-        drawn = [name for name in space if name in (*axes, *free) and name != "seed"]
-        how = f"{trials:,} trials: random {', '.join(drawn)}; {points['seed']} seeds of each."
+        varied = [name for name in space if name in (*axes, *free) and name != "seed"]
+        how = f"{trials:,} trials: {drawn} {', '.join(varied)}; {points['seed']} seeds of each."
     return f"{how}\n{_describe_task(task, dataset, space)}"
 
 

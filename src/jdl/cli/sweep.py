@@ -27,16 +27,19 @@ class Sweep:
       space: a TOML file of hyperparameters, as in: lr = {log_uniform = [1e-4, 1.0]},
         hidden = {choice = [32, 64]}, b1 = 0.8. What it names replaces or adds to the options; any
         number that the optimizer takes may be named.
-      search: grid tries everything; random draws --trials times (rates from the whole range);
-        auto is random if --trials is given.
-      trials: how many networks a random search trains, seeds counted.
+      search: grid tries everything; random draws --trials times (rates from the whole range), sobol
+        too, but spread more evenly; auto is random if --trials is given.
+      trials: how many networks a random or sobol search trains, seeds counted.
       stopping: asha, median, halving and hyperband end hopeless trials early, patience those that
         no longer improve.
+      population: pbt lets the worst networks copy the best ones while all of them train, and
+        changes the copies' numbers.
       target: a value of the metric at which the whole sweep is over.
       seconds: a budget of time; the same command again goes on.
       out: the run's folder; if not given, one under runs/ whose name is this specification's own.
       devices: how many to use.
-      lanes: networks side by side on each device.
+      lanes: networks side by side on each device; "tune" times a few widths first and remembers the
+        best for this device and program.
       seed: the root of all random numbers.
       no_plot: draw no picture.
     """
@@ -57,14 +60,17 @@ class Sweep:
     )
     seeds: Annotated[int, arg("N")] = 4
     space: Annotated[Path | None, arg("FILE.toml", "(default: none)")] = None
-    search: Literal["auto", "grid", "random"] = "auto"
+    search: Literal["auto", "grid", "random", "sobol"] = "auto"
     trials: Annotated[int | None, arg("N", "(default: as many as the grid)")] = None
     stopping: Literal["none", "asha", "median", "halving", "hyperband", "patience"] = "none"
+    population: Literal["none", "pbt"] = "none"
     target: Annotated[float | None, arg("VALUE", "(default: none)")] = None
     seconds: Annotated[float | None, arg("N", "(default: no limit)")] = None
     out: Annotated[Path | None, arg("FOLDER", "(default: under runs/)")] = None
     devices: Annotated[int | None, arg("N", "(default: all)")] = None
-    lanes: Annotated[int | None, arg("N", "(default: chosen to suit the device)")] = None
+    lanes: Annotated[
+        int | Literal["tune"] | None, arg("N|tune", "(default: chosen to suit the device)")
+    ] = None
     seed: Annotated[int, arg("N")] = 0
     no_plot: bool = False
 
@@ -73,13 +79,14 @@ class Sweep:
         from jdl import sweep
         from jdl.cli import folder, recipe, summary
         from jdl.engine.plan import use_all_cores
+        from jdl.sweep.population import at_the_end
 
         use_all_cores()
         space = recipe.sweep_space(self)
         dataset = recipe.load(self.task, space)
         make_trial = recipe.trial_maker(dataset)
         random = recipe.is_random(self)
-        search = "random" if random else "grid" if self.search == "grid" else None
+        search = self.search if self.search != "auto" else "random" if random else None
         trials = self.trials
         if random and trials is None:
             trials = len(self.optimizers) * self.lr[2] * self.seeds
@@ -89,6 +96,7 @@ class Sweep:
             "search": search,
             "trials": trials,
             "stopping": self.stopping,
+            "population": self.population,
             "target": self.target,
             "epochs": epochs,
             "batch_size": batch_size,
@@ -97,7 +105,8 @@ class Sweep:
         names = [Path(self.task.data).stem, self.task.model]
         out = self.out or folder.default(names, specification, dataset)
         recipe.check(make_trial, space, dataset, self.task, trials)
-        print(recipe.describe(self.task, dataset, space, trials), file=sys.stderr)
+        drawn = "Sobol's" if search == "sobol" else "random"
+        print(recipe.describe(self.task, dataset, space, trials, drawn), file=sys.stderr)
         fresh = not (out / "run.sqlite").exists()
         with folder.noted(out, {"data": self.task.data, "chance": recipe.chance(dataset)}):
             results = sweep.run(
@@ -109,6 +118,7 @@ class Sweep:
                 batch_size=batch_size,
                 search=search,
                 stopping=_stopping(self.stopping),
+                population=sweep.pbt() if self.population == "pbt" else None,
                 target=self.target,
                 seconds=self.seconds,
                 seed=self.seed,
@@ -116,7 +126,7 @@ class Sweep:
                 devices=self.devices,
                 lanes=self.lanes,
             )
-        summary.show(results, out, fresh=fresh, plot=not self.no_plot)
+        summary.show(at_the_end(results), out, fresh=fresh, plot=not self.no_plot)
         return 0
 
 

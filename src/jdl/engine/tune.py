@@ -1,4 +1,4 @@
-"""Widths timed instead of reckoned: `plan="tune"`, remembered for each device and program."""
+"""Widths timed instead of reckoned: `lanes="tune"`, remembered for each device and program."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jdl.engine.checkpoint import write_atomically
+from jdl.engine.memory import device_bytes, out_of_memory, program_bytes
 from jdl.engine.plan import Plan, even_width
 from jdl.engine.program import Assignment, LaneProgram, Shapes, Workload, compile_lanes
 
@@ -35,8 +36,9 @@ def tuned(
     """The plan whose lanes train fastest, by timing widths around the one that was reckoned.
 
     Half and twice as many lanes are compiled and timed, and further on in the
-    direction that is faster. What is found is remembered in a file of the
-    user's cache, by device, program, batch and versions.
+    direction that is faster; widths that do not fit the devices are left out.
+    What is found is remembered in a file of the user's cache, by device,
+    program, batch and versions.
 
     Args:
       work: what the trials run.
@@ -50,7 +52,9 @@ def tuned(
     key = _key(shapes, work, mesh)
     known = _read().get(key)
     if known is None:
-        known = _search(work, plan.lanes, max(1, -(-trials // mesh.size)), mesh, numbers, say)
+        known = _search(work, plan, max(1, -(-trials // mesh.size)), mesh, numbers, say)
+        if not known["seconds"]:
+            return plan  # whose compilation says with the figures what does not fit
         _remember(key, known)
     lanes = even_width(known["lanes"], trials, mesh.size)
     micro = known["seconds"][str(known["lanes"])] * 1e6
@@ -60,7 +64,7 @@ def tuned(
 
 def _search(
     work: Workload,
-    start: int,
+    plan: Plan,
     most: int,
     mesh: Mesh,
     numbers: Mapping[str, Any],
@@ -72,19 +76,41 @@ def _search(
         if not 1 <= lanes <= most:
             return math.inf
         if lanes not in seconds:
-            program = compile_lanes(work, dict(numbers), mesh, lanes, 1)
-            seconds[lanes] = step_seconds(program, work, numbers)
-            say(f"{lanes} lanes a device: {1e6 * seconds[lanes]:.3g} us a step of one.")
+            seconds[lanes] = _seconds_if_it_fits(work, numbers, mesh, lanes, plan.unroll)
+            micro = 1e6 * seconds[lanes]
+            what = (
+                f"{micro:.3g} us a step of one" if micro < math.inf else "too many for the device"
+            )
+            say(f"{lanes} lanes a device: {what}.")
         return seconds[lanes]
 
-    best = min(1 << round(math.log2(start)), most)
+    best = min(1 << round(math.log2(plan.lanes)), most)
+    while best > 1 and timed(best) == math.inf:
+        best //= 2
+    first = best
     for factor in (2.0, 0.5):
         while timed(max(1, int(best * factor))) * WORTH < timed(best):
             best = max(1, int(best * factor))
-        if len(seconds) > 2:
+        if best > first:
             break  # wider was faster: narrower is not
+    fitting = {str(lanes): s for lanes, s in seconds.items() if s < math.inf}
     fastest = min(seconds, key=lambda lanes: seconds[lanes])
-    return {"lanes": fastest, "seconds": {str(lanes): s for lanes, s in seconds.items()}}
+    return {"lanes": fastest, "seconds": fitting}
+
+
+def _seconds_if_it_fits(
+    work: Workload, numbers: Mapping[str, Any], mesh: Mesh, lanes: int, unroll: int
+) -> float:
+    try:
+        program = compile_lanes(work, dict(numbers), mesh, lanes, unroll)
+        room = device_bytes(mesh)
+        if room is not None and program_bytes(program) > room:
+            return math.inf
+        return step_seconds(program, work, numbers)
+    except jax.errors.JaxRuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return math.inf
 
 
 def step_seconds(program: LaneProgram, work: Workload, numbers: Mapping[str, Any]) -> float:
