@@ -16,10 +16,11 @@ from jdl import sweep
 from jdl.engine import store
 from jdl.engine.goal import Goal
 from jdl.engine.group import Group, Queued
-from jdl.engine.loop import Loop, Supply
+from jdl.engine.loop import Loop
 from jdl.engine.plan import lane_mesh, make_plan
 from jdl.engine.program import LaneProgram, Outcome, trace_shapes
 from jdl.engine.progress import Progress
+from jdl.engine.supply import Supply
 from jdl.engine.workload import make_workload
 
 REPORTS = 16

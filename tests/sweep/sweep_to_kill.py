@@ -16,14 +16,18 @@ from jdl.engine.group import Group  # noqa: E402
 dispatch = Group.dispatch
 
 
-def slow(self, most):
-    """A segment that lasts long enough to be killed in."""
-    dispatch(self, most)
-    time.sleep(0.03)
+def slower(pause):
+    """Segments that last long enough to be killed in."""
+
+    def slow(self, most):
+        dispatch(self, most)
+        time.sleep(pause)
+
+    return slow
 
 
 def make_trial(hp):
-    return line_trial(hp["lr"] * {"a": 1.0, "b": 0.5}[hp["half"]], steps=40)
+    return line_trial(hp["lr"] * {"a": 1.0, "b": 0.5}[hp["half"]], steps=120)
 
 
 def climbing(space, trials):
@@ -58,12 +62,12 @@ MODES = {
     },
     "adaptive": {"trials": 40, "lanes": 2, "stopping": sweep.patience(2)},
     "optuna": {"trials": 40, "lanes": 2, "stopping": sweep.asha(reduction=2)},
-    "pbt": {"trials": 12, "population": sweep.pbt(quantile=0.3)},
+    "pbt": {"trials": 12, "epochs": 24, "population": sweep.pbt(quantile=0.3)},
 }
 
 
-def main(out, mode="plain"):
-    Group.dispatch = slow
+def main(out, mode="plain", pause="0.03"):
+    Group.dispatch = slower(float(pause))
     search = climbing(SPACE, 40) if mode == "adaptive" else None
     if mode == "optuna":
         from jdl.sweep.optuna import optuna_search
@@ -73,12 +77,11 @@ def main(out, mode="plain"):
         make_trial,
         SPACE,
         dataset(),
-        epochs=8,
         batch_size=4,
         checkpoint_seconds=0.2,
         search=search,
         out=out,
-        **MODES[mode],
+        **{"epochs": 8} | MODES[mode],
     )
     print(repr(results))
 

@@ -15,16 +15,16 @@ import pytest
 from tests.engine.toys import dataset, line_trial
 
 from jdl import sweep
-from jdl.engine.loop import CHECKPOINT
+from jdl.engine.resume import CHECKPOINT
 from jdl.train import CheckpointError
 
 ROOT = pathlib.Path(__file__).parents[2]
 QUIET = {"progress": False, "batch_size": 4, "devices": 1}
 
 
-def start(out, mode="plain") -> subprocess.Popen:
+def start(out, mode="plain", pause=0.03) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.sweep.sweep_to_kill", str(out), mode],
+        [sys.executable, "-m", "tests.sweep.sweep_to_kill", str(out), mode, str(pause)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -120,19 +120,18 @@ def rows(out, table):
         return sorted(db.execute(f"SELECT * FROM {table}"))
 
 
-def kill_often(out, mode, kills, random) -> int:
-    """Starts the sweep and kills it at random moments; how often it had recorded something."""
+def kill_often(out, mode, kills, pause, random) -> int:
+    """Kills the sweep up to `kills` times, each at a random moment after it got further."""
     killed = 0
     for _ in range(kills):
-        process = start(out, mode)
+        before = recorded(out)
+        process = start(out, mode, pause)
         try:
-            while process.poll() is None and recorded(out) == 0:
+            # Going on from a checkpoint takes rows away, which is a moment as good as any.
+            while process.poll() is None and recorded(out) == before:
                 time.sleep(0.01)
-            deadline = time.monotonic() + random.uniform(0.0, 2.0)
-            before = recorded(out)
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            killed += process.poll() is None and before > 0
+            time.sleep(random.uniform(0.0, 1.5 * pause))
+            killed += process.poll() is None
         finally:
             process.kill()
             process.communicate()
@@ -151,8 +150,10 @@ def test_killed_while_something_decides(tmp_path, mode, kills):
     if mode == "optuna":
         pytest.importorskip("optuna")
     finish(tmp_path / "whole", mode)
-    killed = kill_often(tmp_path / "parts", mode, kills, np.random.default_rng(kills))
-    assert killed >= 1
+    # Long enough for all the kills to come before the end.
+    pause = 0.01 * kills
+    killed = kill_often(tmp_path / "parts", mode, kills, pause, np.random.default_rng(kills))
+    assert killed == kills
     finish(tmp_path / "parts", mode)
     assert_same_table(tmp_path / "whole", tmp_path / "parts")
     for table in ("lineage", "events"):

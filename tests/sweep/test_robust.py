@@ -93,7 +93,7 @@ def interrupted(out, monkeypatch, **options):
     with pytest.raises(sweep.Interrupted, match="to go on with"):
         run(out, **options)
     monkeypatch.undo()
-    assert (out / loop.CHECKPOINT).exists()
+    assert (out / resume.CHECKPOINT).exists()
 
 
 def test_going_on_in_order(whole, tmp_path, monkeypatch):
@@ -106,10 +106,10 @@ def test_going_on_in_order(whole, tmp_path, monkeypatch):
 def test_a_deleted_checkpoint(whole, tmp_path, monkeypatch, capsys):
     options = {"stopping": RULES[whole[0]]}
     interrupted(tmp_path / "run", monkeypatch, **options)
-    (tmp_path / "run" / loop.CHECKPOINT).unlink()
+    (tmp_path / "run" / resume.CHECKPOINT).unlink()
     results = run(tmp_path / "run", progress=True, **options)
     said = " ".join(capsys.readouterr().err.split())
-    assert f"{loop.CHECKPOINT} is gone from" in said
+    assert f"{resume.CHECKPOINT} is gone from" in said
     assert results.count("pending") == results.count("running") == 0
     if whole[0] == "none":
         assert_same(results, whole[1])
@@ -180,3 +180,32 @@ def test_lanes_are_busy_while_trials_wait():
     results = run(trials=60, stopping=sweep.asha(reduction=2))
     assert results.stats["busy"] > 0.9
     assert run(trials=4).stats["busy"] == 1.0
+
+
+def test_every_lane_is_busy_until_no_trial_waits():
+    """A program whose queue is empty, and that has idle lanes, leaves its turns to the other."""
+
+    def make(hp):
+        # Of one program all trials are near each other, of the other all but a few stop.
+        return line_trial(hp["lr"] * {"a": 1.0, "b": 0.1}[hp["half"]], steps=40)
+
+    results = sweep.run(
+        make,
+        {"lr": sweep.log_uniform(1e-2, 1e-1), "half": sweep.choice("a", "b")},
+        dataset(),
+        trials=60,
+        epochs=8,
+        batch_size=4,
+        lanes=2,
+        devices=2,
+        stopping=sweep.asha(reduction=2),
+        progress=False,
+    )
+    segments = results.lanes.segments
+    first = {int(trial): int(turn) for turn, trial, _ in segments[::-1]}
+    assert len(first) == 60
+    turns, seated = np.unique(segments[:, 0], return_counts=True)
+    # Only where the first program seats its last trials, some of its lanes find none.
+    assert np.sum(seated[turns < max(first.values())] < 4) <= 1
+    assert results.stats["busy"] >= 0.95
+    assert results.compilations == 2 + results.stats["compactions"]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tests.engine.toys import EXAMPLES, dataset, line_trial
 
-from jdl import sweep
+from jdl import nn, optim, sweep, train
+from jdl.sweep.run import check_kind
 from jdl.train import Trial
 
 QUIET = {"progress": False, "batch_size": 4}
@@ -273,8 +274,6 @@ class TestErrors:
             run({"lr": 0.1}, report_every=3)
 
     def test_an_unknown_optimizer(self):
-        from jdl import nn, optim, train
-
         def make(hp):
             return train.regressor(nn.dense(1), optim.by_name(hp["optimizer"])(0.1))
 
@@ -288,6 +287,15 @@ class TestErrors:
             return line_trial(0.1)._replace(init=lambda key: jnp.zeros(hp["width"]))
 
         with pytest.raises(ValueError, match="static=True"):
+            sweep.run(make, {"width": sweep.integer(1, 4)}, dataset(), epochs=1, **QUIET)
+
+    def test_a_number_that_a_layer_refuses_to_trace(self):
+        def make(hp):
+            if isinstance(hp["width"], jax.core.Tracer):
+                raise TypeError("It sets a shape, so it cannot be traced.")
+            return line_trial(0.1)
+
+        with pytest.raises(ValueError, match=r"static=True.*(\n|.)*cannot be traced"):
             sweep.run(make, {"width": sweep.integer(1, 4)}, dataset(), epochs=1, **QUIET)
 
     def test_an_if_on_a_number(self):
@@ -325,6 +333,30 @@ class TestErrors:
     def test_a_metric_that_is_not_reported(self):
         with pytest.raises(ValueError, match=r"`metric` must be one of \['train_loss'"):
             run({"lr": 0.1}, metric="valid_accuracy")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"keep": -1}, "`keep` must be an integer of at least 0, got keep=-1"),
+            ({"checkpoint_seconds": -1.0}, "`checkpoint_seconds` must be in"),
+            ({"checkpoint_seconds": float("nan")}, "`checkpoint_seconds` must be in"),
+            ({"lanes": True}, "`lanes` must be at least 1.*got lanes=True"),
+            ({"devices": []}, "`devices` needs at least one device"),
+            ({"search": sweep.grid_search({"rate": 0.1})}, "search gives {'rate': 0.1}, but the"),
+            ({"search": sweep.grid_search({"rate": 0.1, "lr": 1})}, "'rate' is in one of them"),
+        ],
+    )
+    def test_what_would_only_fail_later(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            run({"lr": 0.1}, **options)
+
+    @pytest.mark.parametrize("given", ["asha", sweep.asha])
+    def test_a_rule_that_is_none(self, given):
+        # The types that tests check would say it first.
+        with pytest.raises(
+            ValueError, match=r"`stopping` must be as sweep\.asha\(\) gives it, got"
+        ):
+            check_kind("stopping", given, sweep.Stopping, "asha")
 
     @pytest.mark.parametrize("devices", [0, 99])
     def test_devices(self, devices):

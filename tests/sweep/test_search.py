@@ -153,6 +153,13 @@ def test_a_constraint_that_nothing_satisfies():
 
 
 @pytest.mark.parametrize("make", [sweep.random_search, sweep.sobol_search])
+def test_a_constraint_that_fails_says_on_what(make):
+    with pytest.raises(KeyError, match="decay") as error:
+        make({"a": sweep.uniform(0, 1)}, 3, constraint=lambda c: c["decay"] > 0)
+    assert any("The constraint was called with {'a': " in note for note in error.value.__notes__)
+
+
+@pytest.mark.parametrize("make", [sweep.random_search, sweep.sobol_search])
 @pytest.mark.parametrize("trials", [0, -3, True])
 def test_trials_are_counted(make, trials):
     with pytest.raises(ValueError, match="`trials` must be an integer of at least 1, got trials="):

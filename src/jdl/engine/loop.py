@@ -5,83 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jdl.engine import resume, store
-from jdl.engine.compaction import Compaction, report_seconds
+from jdl.engine.compaction import Compaction
 from jdl.engine.decide import Decider
 from jdl.engine.goal import Goal
-from jdl.engine.group import Group, Queued, Segment
+from jdl.engine.group import Group
 from jdl.engine.interrupt import Interrupt
 from jdl.engine.judge import Heard
 from jdl.engine.keeper import Keeper
 from jdl.engine.memory import out_of_memory
+from jdl.engine.pace import Pace, Stats
 from jdl.engine.program import LaneProgram
 from jdl.engine.progress import Progress, Status
 from jdl.engine.resume import CHECKPOINT, Waiting
 from jdl.engine.rules import Population, Stopping
+from jdl.engine.supply import BATCH, NO_SUPPLY, Supply
 
-__all__ = ["CHECKPOINT", "Loop", "Stats", "Supply"]
-
-SEGMENT_SECONDS = 0.1  # below that, the host's share of a segment shows
-BATCH = 4096  # trials asked for at once, of a search that does not learn
-ORDERED_SECONDS = 0.5  # as reckoned, of a segment in which nothing is decided
 FIRST_CHECKPOINT = 1.0  # seconds; the next are twice as far apart each, up to what is asked for
-
-
-class Supply(NamedTuple):
-    """Where trials come from after those that the groups start with.
-
-    Attributes:
-      ask: `ask(count, turn, again)` gives up to `count` further trials with the
-        group of each, whose queue does not hold it yet, and records them unless
-        they are asked for `again` by a resumed run.
-      tell: `tell(scores)` says how trials ended, by number; NaN has diverged.
-      left: how many further ones it may give; inf where nobody knows.
-      adaptive: whether what it gives depends on what it is told.
-    """
-
-    ask: Callable[[int, int, bool], list[tuple[Group, Queued]]]
-    tell: Callable[[Sequence[tuple[int, float]]], None]
-    left: Callable[[], float]
-    adaptive: bool
-
-
-def _none(count: int, turn: int, again: bool) -> list[tuple[Group, Queued]]:
-    return []
-
-
-NO_SUPPLY = Supply(_none, lambda scores: None, lambda: 0, False)
-
-
-class Stats(NamedTuple):
-    """What a run cost.
-
-    Attributes:
-      compilations: lane programs compiled, compactions among them.
-      compile_seconds: the sum over them.
-      seconds: wall time, compilation included where it was waited for.
-      lane_steps: training steps of all lanes, with those that lanes idled.
-      complete: whether every trial ended; False after an interruption.
-      compactions: programs of fewer lanes, compiled for the tail of a group.
-      busy: the share of `lane_steps` that trained a trial, as long as any trial
-        waited for a lane; 1.0 if none ever did.
-      out_of_time: whether the time given was over.
-    """
-
-    compilations: int
-    compile_seconds: float
-    seconds: float
-    lane_steps: int
-    complete: bool
-    compactions: int
-    busy: float
-    out_of_time: bool
 
 
 class Loop:
@@ -138,15 +85,13 @@ class Loop:
         self._decider = Decider(self._work, stopping, population, reached)
         self._seconds, self._trials = seconds, trials
         self.ordered = self._decider.decides or supply.adaptive
+        self._pace = Pace(self.ordered, keep_best)
         self._keep_best, self._keep = keep_best, keep
         self._checkpoint_seconds, self._progress = checkpoint_seconds, progress
         self._next_checkpoint = FIRST_CHECKPOINT
         self._exhausted = supply.left() == 0
         self._told = True  # something, since the search last had nothing
         self._turn = 0
-        self._lane_steps = 0
-        self._queued_steps = [0, 0]  # of lanes, and of those that were busy, while trials waited
-        self._pace: dict[Group, float] = {}  # seconds of a report
         self._built: list[LaneProgram] = []
         self._compiling: dict[Group, Future[LaneProgram]] = {}
         self._compaction = Compaction()
@@ -189,15 +134,14 @@ class Loop:
                 self._turns()
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
-        lanes, busy = self._queued_steps
         return Stats(
             compilations=len(self._built) + self._compaction.count - self._compaction.used,
             compile_seconds=sum(p.compile_seconds for p in self._built),
             seconds=time.monotonic() - self._start,
-            lane_steps=self._lane_steps,
+            lane_steps=self._pace.lane_steps,
             complete=not self._unfinished,
             compactions=self._compaction.count,
-            busy=busy / lanes if lanes else 1.0,
+            busy=self._pace.busy,
             out_of_time=self._out_of_time,
         )
 
@@ -222,7 +166,7 @@ class Loop:
         while not self._stop_requested:
             # Two groups in flight: one computes while the host reads the other's reports.
             while len(self._flying) < 2 and (group := self._next_group()):
-                group.dispatch(self._reports_of(group))
+                group.dispatch(self._pace.reports_of(group))
                 self._flying.append(group)
             self._write()
             if self._flying:
@@ -242,12 +186,22 @@ class Loop:
         for _ in range(len(self._rotation)):
             group = self._rotation.popleft()
             self._fill(group)
-            if group.unfinished and self._ready(group):
+            if group.unfinished and not self._yields(group) and self._ready(group):
                 if self.ordered and not self._decider.copies and not self._pending:
                     self._built += self._compaction.consider(group, self._pool)
                 return group
             self._rotation.append(group)
         return None
+
+    def _yields(self, group: Group) -> bool:
+        """Whether `group`, some of whose lanes nobody wants, leaves its turn to full ones.
+
+        Its last trials then run at the end, in a narrower program, and a rule has
+        heard of more of their rivals by then.
+        """
+        if not self.ordered or self._decider.copies or group.waiting or not group.free:
+            return False
+        return any(other.waiting for other in self._groups)
 
     def _fill(self, group: Group) -> None:
         """Asks for further trials where `group` has lanes for them."""
@@ -316,16 +270,6 @@ class Loop:
         more = not self._exhausted and (self._told or not self._supply.adaptive)
         return more or bool(self._decider.waiting) or any(group.waiting for group in self._groups)
 
-    def _reports_of(self, group: Group) -> int:
-        """How many reports the next segment of `group` makes at most."""
-        if self.ordered:
-            # No clock: short enough that checkpoints and signals need not wait for long.
-            return max(1, round(ORDERED_SECONDS / report_seconds(group) / group.lanes_per_device))
-        pace = self._pace.get(group)
-        if pace is None or self._keep_best:
-            return 1
-        return max(1, round(SEGMENT_SECONDS / pace))
-
     # What segments bring
 
     def _collect(self, group: Group) -> None:
@@ -333,7 +277,7 @@ class Loop:
         queued = bool(group.waiting) or self._pending
         segment = group.collect()
         self._turn += 1
-        self._clock(group, segment, time.monotonic() - start, queued)
+        self._pace.took(group, segment, time.monotonic() - start, queued)
         column = group.names.index(self._goal.metric)
         scores = self._goal.scores(segment.values[:, :, column])
         last = dict(zip(segment.busy, scores[:, -1].tolist()))
@@ -360,17 +304,6 @@ class Loop:
         self._rotation.append(group)
         self._reports_done += int(segment.made.sum())
         self._best = max(self._best, float(np.max(scores, initial=-math.inf)))
-
-    def _clock(self, group: Group, segment: Segment, seconds: float, queued: bool) -> None:
-        if group in self._pace or seconds > SEGMENT_SECONDS:
-            self._pace[group] = max(seconds, 1e-4) / segment.reports
-        else:
-            self._pace[group] = max(seconds / segment.reports, SEGMENT_SECONDS / 8)
-        steps = group.width * segment.reports * group.work.report_every
-        self._lane_steps += steps
-        if queued:
-            busy = int(segment.made.sum()) * group.work.report_every
-            self._queued_steps = [self._queued_steps[0] + steps, self._queued_steps[1] + busy]
 
     def _record(
         self,

@@ -72,6 +72,8 @@ def lane_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
         chosen = local[:devices]
     else:
         chosen = list(devices)
+        if not chosen:
+            raise ValueError("`devices` needs at least one device, got none.")
     return Mesh(np.array(chosen), ("lanes",))
 
 
@@ -111,7 +113,7 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
     device = mesh.devices.flat[0]
     unroll = 2 if each <= 2**20 else 1
     if lanes is not None:
-        if not isinstance(lanes, int) or lanes < 1:
+        if not isinstance(lanes, int) or isinstance(lanes, bool) or lanes < 1:
             raise ValueError(f"`lanes` must be at least 1, 'tune' or None, got lanes={lanes!r}.")
         return Plan(lanes, unroll, each, f"{lanes} lanes a device, as given")
     if device.platform == "cpu":

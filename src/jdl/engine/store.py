@@ -187,7 +187,7 @@ class Store:
         if found is not None:
             there, now = _flat(found), _flat(wanted)
             differences = [
-                f"  {key}: {there.get(key, 'nothing')} there, {now.get(key, 'nothing')} now"
+                _difference(key, there.get(key), now.get(key))
                 for key in sorted({*there, *now})
                 if there.get(key) != now.get(key)
             ]
@@ -480,6 +480,14 @@ def _cannot_write(folder: pathlib.Path | None, error: Exception) -> str:
 def _by_turn(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
     for turn, group in itertools.groupby(rows, key=lambda row: row[0]):
         yield turn, [row[1:] for row in group]
+
+
+def _difference(key: str, there: str | None, now: str | None) -> str:
+    program = key.partition("programs.")[2] if key.startswith("programs.") else None
+    if program is not None and there and now:
+        which = f" for {program}" if program else ""
+        return f"  make_trial{which}: computes something else now"
+    return f"  {key}: {there or 'nothing'} there, {now or 'nothing'} now"
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:

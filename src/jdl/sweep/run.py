@@ -13,11 +13,13 @@ from jdl.data.dataset import Dataset, check
 from jdl.diagnose.monitor import watched
 from jdl.engine import store
 from jdl.engine.goal import choose_goal
-from jdl.engine.loop import BATCH, CHECKPOINT, Loop
+from jdl.engine.loop import Loop
 from jdl.engine.plan import lane_mesh, use_all_cores
 from jdl.engine.progress import Progress
+from jdl.engine.resume import CHECKPOINT
 from jdl.engine.rules import Stopping
 from jdl.engine.specification import fingerprint
+from jdl.engine.supply import BATCH
 from jdl.engine.workload import make_workload
 from jdl.sweep.population import Breeding
 from jdl.sweep.results import Results
@@ -81,8 +83,8 @@ def run(
       epochs: passes over the training split, the remainder of a batch dropped.
       steps: training steps, instead of `epochs`.
       batch_size: examples in a training step.
-      search: "grid", "random" or a `Search`; None takes a grid where the space
-        is finite and `trials` is not given.
+      search: "grid", "random", "sobol" or a `Search`; None takes a grid where the
+        space is finite and `trials` is not given.
       stopping: ends hopeless trials early, as `asha()` does.
       population: lets trials copy each other while they train, as `pbt()` does.
       monitors: what to record of every lane at every report beside its metrics:
@@ -120,6 +122,11 @@ def run(
     use_all_cores()
     if seconds is not None:
         check_number("seconds", seconds, "(0, inf)")
+    check_number("checkpoint_seconds", checkpoint_seconds, "[0, inf]")
+    if not isinstance(keep, int) or keep < 0:
+        raise ValueError(f"`keep` must be an integer of at least 0, got keep={keep!r}.")
+    check_kind("stopping", stopping, Stopping, "asha")
+    check_kind("population", population, Breeding, "pbt")
     parsed = parse_space(space)
     dataset = Dataset(*data)
     check(dataset)
@@ -216,6 +223,12 @@ def run(
 def _tuples(config: Config) -> Config:
     """`config` as it was before JSON, which has no tuples."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
+
+
+def check_kind(name: str, given: Any, kind: type[Any], example: str) -> None:
+    """Raises ValueError unless `given` is None or what `sweep.example()` gives."""
+    if given is not None and not isinstance(given, kind):
+        raise ValueError(f"`{name}` must be as sweep.{example}() gives it, got {given!r}.")
 
 
 def _check_deciders(

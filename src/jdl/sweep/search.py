@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.sweep.dimension import REPEATS
-from jdl.sweep.space import Space, combinations, configuration, finite, parse_space
+from jdl.sweep.space import Space, combinations, configuration, finite, order, parse_space
 
 Config = dict[str, Any]
 Constraint = Callable[[Config], bool]
@@ -188,12 +188,13 @@ def _drawn(
     check_trials(trials)
     filtered = _Filter(space, constraint)
     own = {name: space[name] for name in free_names(space)}
+    placed, again = order(own), repeats(space)
 
     def configs() -> Iterator[Config]:
         rejected = 0
         for quantiles in draws:
             values = {name: own[name].at(quantiles[name]) for name in own}
-            config = configuration(own, values.__getitem__)
+            config = configuration(own, values.__getitem__, placed)
             if not filtered(config):
                 rejected += 1
                 if rejected == MOST_REJECTED:
@@ -203,7 +204,7 @@ def _drawn(
                     )
                 continue
             rejected = 0
-            for repeat in repeats(space):
+            for repeat in again:
                 both = config | repeat
                 yield {name: both[name] for name in space if name in both}
 
@@ -232,14 +233,24 @@ class _Filter:
                 configuration(space, lambda name: space[name].at(random.random()))
                 for _ in range(256)
             )
-            verdicts = bytes(bool(constraint(self._without_repeats(c))) for c in panel)
+            verdicts = bytes(self._verdict(config) for config in panel)
             self.name = f" under a constraint ({zlib.crc32(verdicts):08x})"
 
     def _without_repeats(self, config: Config) -> Config:
         return {name: value for name, value in config.items() if name not in self._repeats}
 
+    def _verdict(self, config: Config) -> bool:
+        if self._constraint is None:
+            return True
+        given = self._without_repeats(config)
+        try:
+            return bool(self._constraint(given))
+        except Exception as error:
+            error.add_note(f"The constraint was called with {given}.")
+            raise
+
     def __call__(self, config: Config) -> bool:
-        accepted = self._constraint is None or bool(self._constraint(self._without_repeats(config)))
+        accepted = self._verdict(config)
         self._rejected += not accepted
         return accepted
 

@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 
 from jdl.engine import store
 from jdl.engine.group import Group, Queued
-from jdl.engine.loop import BATCH, Supply
 from jdl.engine.plan import make_plan
 from jdl.engine.program import Shapes, Workload, check_data, trace_shapes
 from jdl.engine.progress import Progress
+from jdl.engine.supply import BATCH, Supply
 from jdl.engine.trial import Trial
 from jdl.engine.tune import tuned
 from jdl.sweep.search import Config, Search
@@ -116,6 +116,8 @@ class Trials:
     def _ask(self, wanted: int) -> list[tuple[int, Config]]:
         wanted = int(min(wanted, self._left()))
         configs = self._search.ask(wanted) if wanted else []
+        for config in configs[:1]:
+            _check_names(self._space, config)
         if len(configs) < wanted and not self._search.adaptive:
             self._dry = True
         given = list(enumerate(configs, self._asked))
@@ -201,6 +203,16 @@ class Trials:
             self._shown.say(f"{count} {'programs' if count > 1 else 'program'}: {reason}")
 
 
+def _check_names(space: Space, config: Config) -> None:
+    there = {name for name, dimension in space.items() if not dimension.when}
+    wrong = sorted({*config} - {*space}) or sorted(there - {*config})
+    if wrong:
+        raise ValueError(
+            f"The search gives {config}, but the space is of {', '.join(space)}: make the search "
+            f"for this space ({wrong[0]!r} is in one of them alone)."
+        )
+
+
 def _check_metrics(groups: Sequence[Group]) -> None:
     first, last = groups[0], groups[-1]
     if last.names != first.names:
@@ -239,7 +251,8 @@ def _trace(work: Workload, queued: Queued, label: str) -> Shapes:
     try:
         return trace_shapes(work, dict(queued.numbers))
     except TypeError as error:  # of which JAX's errors about traced values are kinds
-        traced = isinstance(error, jax.errors.JAXTypeError) or "concrete value" in str(error)
+        words = ("concrete value", "cannot be traced")
+        traced = isinstance(error, jax.errors.JAXTypeError) or any(w in str(error) for w in words)
         if not traced:
             error.add_note(f"While the trial of {label or 'this space'} was traced.")
             raise
