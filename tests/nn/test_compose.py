@@ -91,6 +91,7 @@ def test_residual_refuses_to_broadcast():
 
 def test_parallel_merges_in_order():
     model = nn.parallel(counter(), jnp.negative, counter())
+    assert (model.name, len(model.parts)) == ("parallel", 3)
     key = jax.random.key(3)
     params, state = model.init(key, X)
     y, after = model.apply(params, state, X, key=key, train=True)
