@@ -129,8 +129,8 @@ plot.bands_figure(
 )
 
 # %% [markdown]
-# The 48 short runs are already level with the wide search at half the cost: one epoch is enough to
-# tell what is hopeless. The twelve runs around the best then find what 24 wide ones miss.
+# The 48 short runs come close to what the wide search finds at twice the cost: one epoch is enough
+# to tell what is hopeless. The twelve runs around the best then find what 24 wide ones miss.
 
 # %%
 # The claim, as assertions.
