@@ -80,6 +80,17 @@ def test_differences_are_named_by_their_path(tmp_path):
     one.close()
 
 
+def test_another_make_trial_is_named_as_such(tmp_path):
+    one = Store(tmp_path)
+    one.begin({"programs": {"optimizer=adam": "abc", "": "def"}, "space": 1}, ["loss"])
+    with pytest.raises(StoreError) as error:
+        one.begin({"programs": {"optimizer=adam": "abd", "": "deg"}, "space": 1}, ["loss"])
+    text = str(error.value)
+    assert "  make_trial for optimizer=adam: computes something else now" in text
+    assert "  make_trial: computes something else now" in text and "abc" not in text
+    one.close()
+
+
 def test_back_to_an_earlier_turn(db):
     """Reports, ends, copies and settling up to the turn stay; what was asked for in it goes."""
     db.record([(0, 2, 0.5), (1, 2, 0.4)], [], [(0, 0), (1, 1)], turn=1)
