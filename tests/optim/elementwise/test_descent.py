@@ -118,7 +118,8 @@ def test_dampening_weighs_all_but_the_first_gradient(x64):
         w = w - rate(t) * (g + mu(t) * v)
         expected.append(w)
     found, _ = run(optim.sgd(rate, mu, True, dampening=0.4))
-    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    # One entry passes through 5e-4, a difference of numbers of order 1, whose rounding it keeps.
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
 
 
 def test_the_velocity_is_float32_unless_asked_and_absent_without_momentum():
