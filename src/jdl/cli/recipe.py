@@ -329,7 +329,8 @@ def describe(
         how = f"{total:,} trials: {counts or 'one configuration'}."
     else:
         varied = [name for name in space if name in (*axes, *free) and name != "seed"]
-        how = f"{trials:,} trials: {drawn} {', '.join(varied)}; {points['seed']} seeds of each."
+        each = f"{points['seed']} seed{'s' * (points['seed'] != 1)} of each"
+        how = f"{trials:,} trials: {drawn} {', '.join(varied)}; {each}."
     return f"{how}\n{_describe_task(task, dataset, space)}"
 
 
