@@ -218,27 +218,15 @@ def test_an_odd_batch_is_filled_up_for_the_kernels_gradient():
         assert (left[3], right[2]) == (filled, filled)
 
 
-def test_few_channels_are_products_of_matrices_and_so_are_the_gradients_of_many():
-    taken = {
-        (channels, features): [
-            bool(convolutions("output", (2, 6, 7, channels), (3, 3, channels, features))),
-            bool(convolutions("kernel", (2, 6, 7, channels), (2, 6, 7, features))),
-        ]
-        for channels in (7, 8, 9, 16, 17)
-        for features in (7, 9, 16, 17)
-    }
-    for (channels, features), (output, kernel) in taken.items():
-        few = 8 <= channels <= 16 and features <= 16
-        assert output is not few
-        assert kernel is (max(channels, features) <= 16 and min(channels, features) <= 8)
-
-
-def test_rows_are_padded_to_what_the_windows_read_and_no_further():
-    spec = Spec("output", (4, 9), (3, 2), (1, 1), ((1, 1), (3, 2)), (1, 1), 1)
-    jaxpr = jax.make_jaxpr(lambda x, k: on_cpu(x, k, spec))(array(2, 4, 9, 8), array(3, 2, 8, 5))
-    pads = [e.outvars[0].aval.shape for e in jaxpr.jaxpr.eqns if e.primitive.name == "pad"]
-    # The input from its left padding to its right, then each row's products moved into place.
-    assert pads == [(2, 4, 14, 8), *[(2, 4, 13, 5)] * 3]
+def test_few_channels_are_folded_along_the_width_unless_sixteen_come_in():
+    """By the least factor that takes the wider side over 16 channels and divides the width."""
+    for channels, features, width, fold in [
+        (1, 16, 8, 2), (15, 16, 8, 2), (3, 4, 8, 8), (3, 8, 12, 4), (3, 4, 6, 1), (8, 16, 7, 1),
+        (16, 1, 8, 1), (16, 16, 8, 1), (2, 17, 8, 1), (17, 2, 8, 1),
+    ]:  # fmt: skip
+        shapes = (2, 6, width, channels), (3, 3, channels, features)
+        ((left, right, _),) = convolutions("output", *shapes)
+        assert (left[3], right[3]) == (fold * channels, fold * features)
 
 
 def test_groups_are_merged_into_blocks_of_at_most_64_channels():
