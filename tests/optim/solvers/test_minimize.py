@@ -261,6 +261,8 @@ def test_statuses_and_tolerances(x64):
     assert results["wrong gradient"].params.tolist() == [3.0, -1.0]
     assert ends["rounding"][0] in (optim.STALLED, optim.LINE_SEARCH_FAILED, optim.CONVERGED)
     assert float(results["rounding"].value) <= 1e9 + 1e-5
+    codes = (optim.CONVERGED, optim.MAX_ITERATIONS, optim.LINE_SEARCH_FAILED)
+    assert (*codes, optim.NOT_FINITE, optim.STALLED) == (0, 1, 2, 3, 4)
     for code in range(5):
         assert optim.status_message(code) == optim.STATUS_MESSAGES[code]
     assert "line search" in optim.status_message(ends["wrong gradient"][0])
