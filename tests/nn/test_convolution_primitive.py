@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
 from jdl import nn
 from jdl.nn.convolution_primitive import convolution_p
@@ -171,6 +172,34 @@ def test_types_follow_the_rank_under_an_explicit_mesh():
     ]  # fmt: skip
     for kind in types:
         assert not kind.weak_type and len(kind.sharding.spec) == kind.ndim
+
+
+@pytest.mark.parametrize("lanes", [None, 3])
+def test_gradients_of_a_batch_that_is_sharded_explicitly(x64, lanes):
+    """As `jax.make_mesh` makes meshes: the gradient of the images stays sharded."""
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rng = np.random.default_rng(0)
+    x, k = rng.normal(size=(4, 5, 5, 2)), rng.normal(size=(3, 3, 2, 3))
+    if lanes:
+        k = rng.normal(size=(lanes, *k.shape))
+
+    def loss(convolve):
+        def one(x, k):
+            return (convolve(x, k) ** 2).sum()
+
+        return jax.jit(
+            jax.vmap(jax.grad(one, (0, 1)), (None, 0)) if lanes else jax.grad(one, (0, 1))
+        )
+
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, jax.NamedSharding(mesh, P("d")))
+        got = loss(nn.convolve)(sharded, jnp.asarray(k))
+    assert got[0].sharding.spec[-4] == "d" and got[1].sharding.is_fully_replicated
+    plain = loss(
+        lambda x, k: lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=LAYOUT)
+    )
+    for a, b in zip(got, plain(x, k), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

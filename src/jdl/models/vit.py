@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jdl import nn
 from jdl.models.sequence import blocks
 from jdl.nn import initializer
+from jdl.nn.sharding import along_batch
 
 Number = Any
 
@@ -62,7 +63,7 @@ def vit(
     """
 
     def cut(images: Any) -> Any:
-        return patches(images, patch)
+        return along_batch(lambda images: patches(images, patch))(images)
 
     return nn.chain(
         cut,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from jdl.nn import initializer
 from jdl.nn.base import Key, Layer, Params, State, check_size, over_features, parameter_dtype
 from jdl.nn.convolution_primitive import convolution_p
 from jdl.nn.convolution_spec import Spec, vary_over, varying
+from jdl.nn.sharding import along_batch
 
 Sizes = int | Sequence[int]
 Padding = str | int | Sequence[int | Sequence[int]]
@@ -90,7 +92,8 @@ def convolve(
         raise TypeError(f"`x` and `kernel` must be real floating-point arrays, got {dtype}.")
     operands = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
     over = frozenset[Any]().union(*map(varying, operands))
-    y = convolution_p.bind(*(vary_over(over, v) for v in operands), spec=spec)
+    bind = along_batch(functools.partial(convolution_p.bind, spec=spec))
+    y = bind(*(vary_over(over, v) for v in operands))
     return y[:, 0] if rank == 1 else y
 
 

@@ -20,6 +20,7 @@ from jdl.nn.base import (
     over_features,
     parameter_dtype,
 )
+from jdl.nn.sharding import along_batch
 
 
 def dense(
@@ -101,7 +102,8 @@ def embedding(
             raise TypeError(f"embedding needs integer tokens, got {tokens.dtype}.")
         # A negative index would count from the end.
         tokens = jnp.where(tokens < 0, size, tokens)
-        y = jnp.take(params["embedding"], tokens, axis=0, mode="fill")
+        rows = along_batch(lambda tokens, table: jnp.take(table, tokens, axis=0, mode="fill"))
+        y = rows(tokens, params["embedding"])
         return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
 
     return Layer(init, apply, "embedding")

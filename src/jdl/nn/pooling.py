@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from jdl.nn.base import Key, Layer, Params, State
 from jdl.nn.convolution import Padding, Sizes, paddings, sizes
+from jdl.nn.sharding import along_batch
 
 
 def max_pool(window: Sizes = 2, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
@@ -110,6 +111,8 @@ def global_avg_pool(
 
 
 def _layer(name: str, pool: Callable[[Any], Any]) -> Layer:
+    pool = along_batch(pool)
+
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return {}, {}
 

@@ -22,6 +22,7 @@ from jdl.nn.base import (
     over_features,
     parameter_dtype,
 )
+from jdl.nn.sharding import along_batch
 
 
 def rnn(
@@ -228,11 +229,15 @@ def _recurrent(
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
-        values = x.values if isinstance(x, Masked) else x
+        if isinstance(x, Masked):
+            return Masked(outputs(x.values, x.mask, params), x.mask), state
+        return outputs(x, None, params), state
+
+    @along_batch
+    def outputs(values: Any, mask: Any, params: Params) -> Any:
         # What depends on the input alone is one product for all steps, outside the scan.
         projected = jnp.dot(values, params["kernel"])
         projected = projected + over_features(params["bias"], projected)
-        mask = x.mask if isinstance(x, Masked) else None
         zeros = jnp.zeros((values.shape[0], features), projected.dtype)
 
         def body(carry: Any, inputs: tuple[Array, Array | None]) -> tuple[Any, Array]:
@@ -247,8 +252,7 @@ def _recurrent(
             projected.transpose(1, 0, 2),
             None if mask is None else mask.T,
         )
-        _, outputs = jax.lax.scan(body, start(zeros), steps, reverse=reverse)
-        y = outputs.transpose(1, 0, 2)
-        return (y if mask is None else Masked(y, mask)), state
+        _, hidden = jax.lax.scan(body, start(zeros), steps, reverse=reverse)
+        return hidden.transpose(1, 0, 2)
 
     return Layer(init, apply, name)
