@@ -96,7 +96,7 @@ def lane_bytes(work: Workload, shapes: Shapes) -> int:
 def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: Any = None) -> Plan:
     """Chooses the width for `trials` trials of `work`.
 
-    On a CPU as many lanes, 4 to 32, as a core's cache about holds: past that, more
+    On a CPU as many lanes, 2 to 32, as a core's cache about holds: past that, more
     lanes are slower. On an accelerator as many as half its memory holds.
 
     Args:
@@ -120,8 +120,10 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
         # Twice the cache, because not all that a step touches is alive at once: an MLP
         # 64-32-10 with Adam (75 KiB a lane, 1 MiB of cache) runs 340, 357 and 373 trials
         # a second at 13, 16 and 32 lanes on each of two cores.
+        # At least 2: of an MLP 784-512-512-10, 2 lanes take 0.72 of the time that 1 takes. Alone
+        # a CNN and a transformer are faster, by 1.2 and 1.4, which only `lanes="tune"` finds out.
         cache = 2 * cache_bytes()
-        most = min(32, max(4, cache // each))
+        most = min(32, max(2, cache // each))
         why = f"{readable(each)} a lane, twice the cache is {readable(cache)}"
     else:
         stats = device.memory_stats() or {}

@@ -21,7 +21,7 @@ from jdl.engine.plan import Plan, even_width
 from jdl.engine.program import Assignment, LaneProgram, Shapes, Workload, compile_lanes
 
 SECONDS = 0.3  # of training that a width is timed by, at least
-WORTH = 1.02  # how much faster a further width must be to be tried beyond
+ROUNDS = 3  # in which the widths that are compared take turns, because machines have moods
 
 
 def tuned(
@@ -35,8 +35,8 @@ def tuned(
 ) -> Plan:
     """The plan whose lanes train fastest, by timing widths around the one that was reckoned.
 
-    Half and twice as many lanes are compiled and timed, and further on in the
-    direction that is faster; widths that do not fit the devices are left out.
+    Half and twice as many lanes are compiled and timed in turns, and so on around
+    the fastest; widths that do not fit the devices are left out.
     What is found is remembered in a file of the user's cache, by device,
     program, batch and versions.
 
@@ -70,47 +70,43 @@ def _search(
     numbers: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
+    programs: dict[int, Any] = {}  # None where there is no room
     seconds: dict[int, float] = {}
 
-    def timed(lanes: int) -> float:
-        if not 1 <= lanes <= most:
-            return math.inf
-        if lanes not in seconds:
-            seconds[lanes] = _seconds_if_it_fits(work, numbers, mesh, lanes, plan.unroll)
-            micro = 1e6 * seconds[lanes]
-            what = (
-                f"{micro:.3g} us a step of one" if micro < math.inf else "too many for the device"
-            )
-            say(f"{lanes} lanes a device: {what}.")
-        return seconds[lanes]
+    def around(lanes: int) -> list[int]:
+        return sorted({w for w in (lanes // 2, lanes, 2 * lanes) if 1 <= w <= most})
+
+    def program_of(lanes: int) -> Any:
+        program = compile_lanes(work, dict(numbers), mesh, lanes, plan.unroll)
+        room = device_bytes(mesh)
+        return program if room is None or program_bytes(program) <= room else None
 
     best = min(1 << round(math.log2(plan.lanes)), most)
-    while best > 1 and timed(best) == math.inf:
-        best //= 2
-    first = best
-    for factor in (2.0, 0.5):
-        while timed(max(1, int(best * factor))) * WORTH < timed(best):
-            best = max(1, int(best * factor))
-        if best > first:
-            break  # wider was faster: narrower is not
-    fitting = {str(lanes): s for lanes, s in seconds.items() if s < math.inf}
-    fastest = min(seconds, key=lambda lanes: seconds[lanes])
-    return {"lanes": fastest, "seconds": fitting}
+    while new := [lanes for lanes in around(best) if lanes not in programs]:
+        for lanes in new:
+            seconds[lanes] = math.inf
+            programs[lanes] = _or_none(program_of, lanes)
+        for lanes in around(best) * ROUNDS:
+            if program := programs[lanes]:
+                taken = _or_none(step_seconds, program, work, numbers)
+                seconds[lanes] = math.inf if taken is None else min(seconds[lanes], taken)
+                programs[lanes] = None if taken is None else program
+        for lanes in new:
+            micro = f"{1e6 * seconds[lanes]:.3g} us a step of one"
+            say(f"{lanes} lanes a device: {micro if programs[lanes] else 'too many for it'}.")
+        best = min(around(best), key=lambda lanes: (seconds[lanes], lanes))
+    fitting = {str(lanes): s for lanes, s in sorted(seconds.items()) if s < math.inf}
+    return {"lanes": best, "seconds": fitting}
 
 
-def _seconds_if_it_fits(
-    work: Workload, numbers: Mapping[str, Any], mesh: Mesh, lanes: int, unroll: int
-) -> float:
+def _or_none(make: Callable[..., Any], *arguments: Any) -> Any:
+    """What `make` gives; None where memory ran out."""
     try:
-        program = compile_lanes(work, dict(numbers), mesh, lanes, unroll)
-        room = device_bytes(mesh)
-        if room is not None and program_bytes(program) > room:
-            return math.inf
-        return step_seconds(program, work, numbers)
+        return make(*arguments)
     except jax.errors.JaxRuntimeError as error:
         if not out_of_memory(error):
             raise
-        return math.inf
+        return None
 
 
 def step_seconds(program: LaneProgram, work: Workload, numbers: Mapping[str, Any]) -> float:
