@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jdl.engine import checkpoint, store
-from jdl.engine.store import Ended, Store, StoreError
+from jdl.engine.database import StoreError
+from jdl.engine.store import Ended, Store
 
 
 def blob(value):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jdl.data import Dataset
-from jdl.engine import store
 from jdl.engine.checkpoint import write_atomically
+from jdl.engine.database import StoreError
 from jdl.engine.specification import fingerprint
 
 NOTE = "command.json"
@@ -53,7 +53,7 @@ def noted(folder: Path, note: Mapping[str, Any], same: Sequence[str] = ()) -> It
             if before.get(name) != note[name]
         ]
         if differences:
-            raise store.StoreError(
+            raise StoreError(
                 f"{folder} holds a run of another specification:\n"
                 + "\n".join(differences)
                 + "\nGive another folder, or the same options to go on with that run."
@@ -65,7 +65,7 @@ def noted(folder: Path, note: Mapping[str, Any], same: Sequence[str] = ()) -> It
             text = json.dumps({"command": command, **note}, indent=2) + "\n"
             write_atomically(path, text.encode())
         except OSError as error:
-            raise store.StoreError(
+            raise StoreError(
                 f"The folder {folder} cannot be written: {error.strerror}. Give another one with "
                 "--out."
             ) from error

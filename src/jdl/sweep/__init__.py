@@ -1,7 +1,7 @@
 """Sweeps: many trials as lanes of one compiled program per static group."""
 
+from jdl.engine.database import StoreError
 from jdl.engine.rules import Exchange, Population, Rule, Stopping, Verdicts
-from jdl.engine.store import StoreError
 from jdl.sweep.coarse_to_fine import CoarseToFine, Stage, coarse_to_fine, narrowed
 from jdl.sweep.cross_validation import cross_validate
 from jdl.sweep.dimension import (

@@ -14,9 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from jdl.engine import checkpoint, store
+from jdl.engine.database import StoreError
 from jdl.engine.goal import choose_goal
 from jdl.engine.keys import to_keys
 from jdl.sweep.dimension import REPEATS
+from jdl.sweep.ensemble import ensemble_of
+from jdl.train.ensemble import Ensemble
 
 
 class TrialResult(NamedTuple):
@@ -107,7 +110,7 @@ class Results:
         """
         specification = db.specification()
         if specification is None:
-            raise store.StoreError(f"{db.folder} holds no run yet.")
+            raise StoreError(f"{db.folder} holds no run yet.")
         names, table = db.reports()
         rows = db.trials()
         reports = specification["steps"] // specification["report_every"]
@@ -163,15 +166,13 @@ class Results:
             )
         return max(done, key=self._score)
 
-    def ensemble(self, k: int) -> Any:
+    def ensemble(self, k: int) -> Ensemble:
         """The `k` best trials as one `train.Ensemble`, whose predictions are averaged.
 
         Raises:
           ValueError: the states of fewer than `k` done trials were kept.
         """
-        from jdl.train.ensemble import of_results
-
-        return of_results(self, k)
+        return ensemble_of(self, k)
 
     def count(self, status: str) -> int:
         """How many trials have `status`."""

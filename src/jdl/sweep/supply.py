@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jdl.engine import store
+from jdl.engine.database import StoreError
 from jdl.engine.group import Group, Queued
 from jdl.engine.plan import make_plan
 from jdl.engine.program import Shapes, Workload, check_data, trace_shapes
@@ -133,7 +134,7 @@ class Trials:
             self._db.add_trials(given, turn, wanted)
         for trial, config in given[:: max(1, len(given) - 1)] if again else ():
             if (recorded := self._db.config(trial)) != json.loads(json.dumps(config)):
-                raise store.StoreError(
+                raise StoreError(
                     f"The search {self._search.name} gives {config} for trial {trial}, where "
                     f"{self._db.folder} has {recorded}: it is no function of what it is asked and "
                     "told, so the run cannot go on. Give another folder."

@@ -162,38 +162,3 @@ def _program(make_trial: MakeTrial, static: dict[str, Any]) -> Callable[..., Any
         return jnp.mean(jax.vmap(lambda key: predict(state, x, key))(keys), 0)
 
     return jax.jit(jax.vmap(one, in_axes=(0, 0, None, 0)))
-
-
-def of_results(results: Any, k: int) -> Ensemble:
-    """The ensemble of the `k` best trials of a sweep, by the metric it is judged by.
-
-    Args:
-      results: of `sweep.run`.
-      k: at most the number of trials whose states were kept.
-
-    Raises:
-      ValueError: fewer than `k` done trials have their states.
-    """
-    from jdl.sweep.space import from_json, split_static
-
-    k = check_size("k", k)
-    if results.make_trial is None:
-        raise ValueError(
-            "An ensemble needs what makes its trials, which a folder does not hold: call sweep.run "
-            "again with the same arguments, which reads a finished run."
-        )
-    done = [t for t in results.trials if t.status == "done" and t.state is not None]
-    if len(done) < k:
-        raise ValueError(
-            f"`k` must be from 1 to {len(done)}, the trials whose states were kept, got k={k}. "
-            "sweep.run(..., keep=...) says how many are."
-        )
-    space = from_json(results.specification["space"])
-    sign = 1 if results.specification["goal"] == "max" else -1
-    # Of equal scores the earlier trial, as the store keeps them.
-    best = sorted(done, key=lambda t: (-sign * t.metrics[results.metric], t.trial))[:k]
-    members = []
-    for trial in best:
-        static, numbers = split_static(space, trial.config)
-        members.append((dict(static), numbers, trial.state))
-    return stacked(results.make_trial, members, [trial.trial for trial in best])

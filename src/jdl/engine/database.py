@@ -1,0 +1,153 @@
+"""The file of a run: opened by readers, locked by its one writer, its failures said in words."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+try:  # Windows has no fcntl, and locks the first byte of a file instead.
+    import fcntl
+except ImportError:  # pragma: no cover
+    fcntl = None  # type: ignore[assignment]
+
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE trials (
+  trial INTEGER PRIMARY KEY,
+  config TEXT NOT NULL,      -- hyperparameters, as JSON
+  status TEXT NOT NULL,      -- pending, running, done, diverged or stopped
+  steps INTEGER NOT NULL,    -- finite steps taken when it ended
+  final TEXT,                -- test metrics, as JSON
+  asked INTEGER NOT NULL,    -- turn
+  started INTEGER,           -- turn
+  lane INTEGER,              -- that it started in
+  ended INTEGER              -- turn
+);
+CREATE TABLE states (trial INTEGER PRIMARY KEY, score REAL NOT NULL, state BLOB NOT NULL);
+CREATE TABLE events (          -- what the host did beside collecting segments
+  turn INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  value INTEGER NOT NULL
+);
+CREATE TABLE lineage (         -- what a population did to its members
+  trial INTEGER NOT NULL,
+  report INTEGER NOT NULL,     -- after which
+  turn INTEGER NOT NULL,
+  source INTEGER NOT NULL,     -- the trial whose state it has since, often its own
+  numbers TEXT NOT NULL,       -- its hyperparameters since, as JSON
+  PRIMARY KEY (trial, report)
+) WITHOUT ROWID;
+"""
+
+
+class StoreError(ValueError):
+    """A run's folder that cannot be used: damaged, of another specification, or in use."""
+
+
+class Database:
+    """The SQLite file in a run's folder, or one in memory when `folder` is None."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None, *, write: bool = True):
+        self.folder = None if folder is None else pathlib.Path(folder)
+        self._lock: Any = None
+        self._metrics: tuple[str, ...] = ()
+        if self.folder is None:
+            self._db = sqlite3.connect(":memory:", check_same_thread=False)
+            self._db.executescript(_SCHEMA)
+            return
+        path = self.folder / "run.sqlite"
+        if write:
+            self._prepare()
+        elif not path.exists():
+            raise StoreError(f"{self.folder} holds no run: there is no run.sqlite in it.")
+        self._db = sqlite3.connect(path, check_same_thread=False) if write else _reader(path)
+        try:
+            with self._readable():
+                if write:
+                    self._db.execute("PRAGMA journal_mode=WAL")
+                    self._db.execute("PRAGMA synchronous=NORMAL")
+                if write and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                columns = self._db.execute("PRAGMA table_info(reports)").fetchall()
+                self._metrics = tuple(name for _, name, *_ in columns)[3:]
+        except StoreError:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        assert self.folder is not None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / "lock", "a+")  # noqa: SIM115
+        except OSError as error:
+            raise StoreError(
+                f"The folder {self.folder} cannot be written: {error.strerror}. Give another one."
+            ) from error
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self._lock.close()
+                raise StoreError(
+                    f"Another process is running in {self.folder}. Wait for it, or give another "
+                    "folder; `jdl report` may look at it meanwhile."
+                ) from error
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if _is_disk(error):
+                raise StoreError(_cannot_write(self.folder, error)) from error
+            raise StoreError(
+                f"{self.folder}/run.sqlite is damaged or no run: {error}. Move the folder away to "
+                "start anew."
+            ) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction; a disk that takes no more is said in words."""
+        try:
+            with self._db:
+                yield
+        except sqlite3.OperationalError as error:
+            raise StoreError(_cannot_write(self.folder, error)) from error
+
+    def close(self) -> None:
+        """Closes the file and lets other processes write."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _reader(path: pathlib.Path) -> sqlite3.Connection:
+    """A connection that only reads; a folder that cannot be written will do."""
+    where = path.resolve().as_uri()
+    try:
+        db = sqlite3.connect(f"{where}?mode=ro", uri=True, check_same_thread=False)
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # Without the files of a write-ahead log, and unable to make them.
+        db = sqlite3.connect(f"{where}?immutable=1", uri=True, check_same_thread=False)
+    except sqlite3.DatabaseError:
+        pass  # said by whoever reads
+    return db
+
+
+def _is_disk(error: sqlite3.DatabaseError) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and any(
+        word in str(error) for word in ("full", "readonly", "I/O", "unable to open")
+    )
+
+
+def _cannot_write(folder: pathlib.Path | None, error: Exception) -> str:
+    return (
+        f"{folder}/run.sqlite cannot be written: {error}. What was recorded before is safe: make "
+        "room or make the folder writable, and run the same again to go on."
+    )
