@@ -88,3 +88,18 @@ def test_training_steps_are_those_of_one_device(x64, task):
     for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True):
         if jnp.issubdtype(jnp.result_type(a), jnp.number):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["conv", "max_pool", "lstm", "embedding", "vit"])
+def test_layers_inside_a_partly_manual_map(x64, name):
+    layer, x = LAYERS[name]
+    params, state = layer.init(jax.random.key(0), jnp.asarray(x))
+
+    def output(x):
+        return layer.apply(params, state, x)[0]
+
+    mesh = jax.make_mesh((2, 2), ("a", "b"))
+    with jax.set_mesh(mesh):
+        mapped = jax.shard_map(output, in_specs=P("a"), out_specs=P("a"), axis_names={"a"})
+        got = jax.jit(mapped)(on_mesh(mesh, x, P("a")))
+    np.testing.assert_allclose(got, jax.jit(output)(x), rtol=1e-9, atol=1e-9)

@@ -151,3 +151,27 @@ def test_equals_lax_over_everything(x64, rank):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
     check()
+
+
+def test_windows_that_read_only_padding_leave_the_kernel_alone():
+    def total(k):
+        return jnp.sum(nn.convolve(jnp.ones((1, 3, 1)), k, stride=9, padding=[(4, 0)]))
+
+    k = jnp.ones((1, 1, 1))
+    assert total(k) == 0
+    np.testing.assert_array_equal(jax.grad(total)(k), 0)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(total))(jnp.ones((2, 1, 1, 1))), 0)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_batch_of_nothing(groups):
+    x, k = jnp.ones((0, 4, 5, 2)), jnp.ones((3, 1, 2 // groups, 4))
+    y, back = jax.vjp(lambda x, k: nn.convolve(x, k, groups=groups, padding="VALID"), x, k)
+    assert y.shape == (0, 2, 5, 4)
+    assert [leaf.shape for leaf in back(y)] == [x.shape, k.shape] and not back(y)[1].any()
+    many = jax.vmap(jax.vmap(lambda k: nn.convolve(x, k, groups=groups)))(k[None, None])
+    assert many.shape == (1, 1, 0, 4, 5, 4)
+    assert nn.global_max_pool(x).shape == (0, 2)
+    layer, steps = nn.multi_head_attention(2), jnp.ones((0, 3, 4))
+    params, _ = layer.init(jax.random.key(0), jnp.ones((1, 3, 4)))
+    assert layer.apply(params, {}, steps)[0].shape == steps.shape

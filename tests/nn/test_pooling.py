@@ -160,3 +160,11 @@ def test_half_precision_keeps_its_dtype_and_adds_up_in_float32():
 def test_errors(pool, shape, match):
     with pytest.raises(ValueError, match=match):
         pool.apply({}, {}, jnp.zeros(shape))
+
+
+def test_integers_have_a_largest_and_a_mean():
+    pixels = jnp.array([[250, 3], [7, 255], [0, 1]], jnp.uint8).reshape(1, 3, 2, 1)
+    largest, _ = nn.max_pool(2, 1, "SAME").apply({}, {}, pixels)
+    assert largest.dtype == jnp.uint8 and largest.ravel().tolist() == [255, 255, 255, 255, 1, 1]
+    mean, _ = nn.avg_pool((1, 2)).apply({}, {}, pixels)
+    assert mean.ravel().tolist() == [126.5, 131.0, 0.5]

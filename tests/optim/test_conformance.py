@@ -277,3 +277,17 @@ def test_says_what_a_tree_of_another_structure_was():
     state = optimizer.init({"w": jnp.ones(2)})
     with pytest.raises(ValueError, match=r"one structure, got PyTreeDef\(\[\*\]\) and .*'w'"):
         optimizer.update([jnp.ones(2)], state)
+
+
+def test_rules_for_real_parameters_refuse_others():
+    rules = {"shampoo": optim.shampoo(0.1), "soap": optim.soap(0.1)}
+    rules["sophia"] = optim.sophia(0.1, key=jax.random.key(0))
+    for name, rule in rules.items():
+        with pytest.raises(TypeError, match=f"{name} is for real parameters, got complex64 at 'w'"):
+            rule.init({"w": jnp.ones((2, 2), jnp.complex64)})
+
+
+def test_muon_of_nothing_is_nothing():
+    optimizer, empty = optim.by_name("muon")(0.1), {"w": jnp.zeros((0, 3))}
+    updates, _ = optimizer.update(empty, optimizer.init(empty), empty)
+    assert updates["w"].shape == (0, 3)

@@ -86,12 +86,13 @@ def multi_head_attention(
         qkv, out = layers(values.shape[-1])
         batch, time = values.shape[:2]
         projected, _ = qkv.apply(params["qkv"], {}, values)
-        q, k, v = jnp.split(projected.reshape(batch, time, 3 * heads, -1), 3, axis=2)
+        inner = projected.shape[-1] // 3
+        q, k, v = jnp.split(projected.reshape(batch, time, 3 * heads, inner // heads), 3, axis=2)
         if rotary_base is not None:
             q, k = _rotated(q, rotary_base), _rotated(k, rotary_base)
         mask = x.mask[:, None, None, :] if isinstance(x, Masked) else None
         y = _attended(q, k, v, mask, causal)
-        y, _ = out.apply(params["out"], {}, y.reshape(batch, time, -1))
+        y, _ = out.apply(params["out"], {}, y.reshape(batch, time, inner))
         return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
 
     return Layer(init, apply, "multi_head_attention")

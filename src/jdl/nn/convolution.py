@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Shaped
 from jdl.nn import initializer
 from jdl.nn.base import Key, Layer, Params, State, check_size, over_features, parameter_dtype
 from jdl.nn.convolution_primitive import convolution_p
-from jdl.nn.convolution_spec import Spec, vary_over, varying
-from jdl.nn.sharding import along_batch
+from jdl.nn.convolution_spec import Spec
+from jdl.nn.sharding import along_batch, vary_over, varying
 
 Sizes = int | Sequence[int]
 Padding = str | int | Sequence[int | Sequence[int]]
@@ -91,6 +91,8 @@ def convolve(
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"`x` and `kernel` must be real floating-point arrays, got {dtype}.")
     operands = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
+    if not x.shape[0]:
+        return jnp.zeros((0, *spec.output[2 - rank :], features), dtype)
     over = frozenset[Any]().union(*map(varying, operands))
     bind = along_batch(functools.partial(convolution_p.bind, spec=spec))
     y = bind(*(vary_over(over, v) for v in operands))

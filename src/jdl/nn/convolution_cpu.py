@@ -21,7 +21,14 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from jdl.nn.convolution_spec import LAYOUT, Spec, padded, reached, transposed
+from jdl.nn.convolution_spec import (
+    LAYOUT,
+    Spec,
+    padded,
+    reached,
+    transposed,
+)
+from jdl.nn.sharding import vary_over, varying
 
 
 def on_cpu(a: Any, b: Any, spec: Spec) -> Any:
@@ -136,6 +143,9 @@ def _kernel(x: Any, y: Any, spec: Spec) -> Any:
     if x.shape[0] % 2 and x.shape[0] > 1:
         x, y = (jnp.concatenate([v, jnp.zeros_like(v[:1])]) for v in (x, y))
     (top, bottom), (left, right) = reached(spec)
+    if -bottom >= x.shape[1] or -right >= x.shape[2]:  # no window reaches beyond the padding
+        shape = (*spec.window, x.shape[3], y.shape[3])
+        return vary_over(varying(x) | varying(y), jnp.zeros(shape, x.dtype))
     x = padded(x, (0, min(bottom, 0)), (0, min(right, 0)))
     swapped = spec._replace(
         missing="output",

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jdl.nn.sharding import vary_over, varying
+
 Sizes = tuple[int, ...]
 Shape = tuple[int, ...]
 ROLES = ("input", "kernel", "output")
@@ -89,19 +91,6 @@ class Spec(NamedTuple):
     def plain(self) -> bool:
         """Whether neither stride nor dilation skips anything."""
         return self.stride == self.dilation == (1, 1)
-
-
-def varying(x: Any) -> frozenset[Any]:
-    """The names of the `shard_map` axes along which `x` differs, by its type."""
-    aval = jax.typeof(x)
-    manual = getattr(aval, "manual_axis_type", None)
-    return aval.vma if manual is None else manual.varying
-
-
-def vary_over(axes: frozenset[Any], x: Any) -> Any:
-    """`x`, typed as varying over `axes` too, as every operation with two operands types them."""
-    missing = tuple(axes - varying(x))
-    return lax.pcast(x, missing, to="varying") if missing else x
 
 
 def patches(x: Any, spec: Spec) -> Any:

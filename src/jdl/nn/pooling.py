@@ -77,7 +77,8 @@ def avg_pool(
         count: Any = math.prod(size)
         if not count_padding:
             count = _sum(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype), size, step, pads)
-        return (_sum(wide, size, step, pads) / count).astype(x.dtype)
+        mean = _sum(wide, size, step, pads) / count
+        return mean.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else mean
 
     return _layer("avg_pool", pool)
 
@@ -91,7 +92,7 @@ def global_max_pool(
     >>> global_max_pool(jnp.arange(6.0).reshape(1, 3, 2)).tolist()
     [[4.0, 5.0]]
     """
-    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     first = jnp.argmax(flat, axis=1, keepdims=True)
     places = jnp.arange(flat.shape[1]).reshape(1, -1, 1)
     return jnp.where(places == first, flat, 0).sum(1, dtype=x.dtype)
@@ -151,15 +152,20 @@ def _windows(x: Any, window: Sizes, stride: Sizes | None, padding: Padding) -> A
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _max(x: Any, size: Any, step: Any, pads: Any) -> Any:
-    return _first_max(_taps(x, size, step, pads, -jnp.inf))[0]
+    return _first_max(_taps(x, size, step, pads, _least(x)))[0]
 
 
 @_max.defjvp
 def _max_jvp(size: Any, step: Any, pads: Any, primals: Any, tangents: Any) -> Any:
-    y, first = _first_max(_taps(primals[0], size, step, pads, -jnp.inf))
+    (x,) = primals
+    y, first = _first_max(_taps(x, size, step, pads, _least(x)))
     taps = _taps(tangents[0], size, step, pads, 0.0)
     chosen = [jnp.where(first == place, tap, 0) for place, tap in enumerate(taps)]
     return y, sum(chosen[1:], start=chosen[0])
+
+
+def _least(x: Any) -> Any:
+    return -jnp.inf if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.iinfo(x.dtype).min
 
 
 def _first_max(taps: list[Any]) -> tuple[Any, Any]:
@@ -176,7 +182,7 @@ def _sum(x: Any, size: Any, step: Any, pads: Any) -> Any:
     return sum(taps[1:], start=taps[0])
 
 
-def _taps(x: Any, size: Any, step: Any, pads: Any, fill: float) -> list[Any]:
+def _taps(x: Any, size: Any, step: Any, pads: Any, fill: Any) -> list[Any]:
     """For each place in the window, in row-major order, what stands there in every window."""
     space = list(zip(x.shape[1:-1], size, step, pads))
     counts = [(n + sum(p) - k) // s + 1 for n, k, s, p in space]

@@ -22,7 +22,7 @@ from jdl.nn.base import (
     over_features,
     parameter_dtype,
 )
-from jdl.nn.sharding import along_batch
+from jdl.nn.sharding import along_batch, vary_over, varying
 
 
 def rnn(
@@ -239,6 +239,7 @@ def _recurrent(
         projected = jnp.dot(values, params["kernel"])
         projected = projected + over_features(params["bias"], projected)
         zeros = jnp.zeros((values.shape[0], features), projected.dtype)
+        zeros = vary_over(varying(projected), zeros)
 
         def body(carry: Any, inputs: tuple[Array, Array | None]) -> tuple[Any, Array]:
             projected, real = inputs

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from jdl import tree
 from jdl.optim.base import Number, at_step
 
 Mask = Any
@@ -40,6 +41,13 @@ def square_moments(params: PyTree, value: Any = 0.0) -> PyTree:
     """As `moments`, filled with `value` and real also where a parameter is complex."""
     start = at_step(value, 0)
     return jax.tree.map(lambda w: jnp.full_like(jnp.real(wide(w)), start), params)
+
+
+def check_real(params: PyTree, name: str) -> None:
+    """Raises TypeError where a parameter is complex, for rules that have no such form."""
+    for path, w in tree.named_leaves(params).items():
+        if jnp.iscomplexobj(w):
+            raise TypeError(f"{name} is for real parameters, got {jnp.result_type(w)} at {path!r}.")
 
 
 def copies(params: PyTree) -> PyTree:

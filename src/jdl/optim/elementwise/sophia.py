@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 from jdl._checks import check_number
 from jdl.optim._leaves import (
     Mask,
+    check_real,
     given,
     leafwise,
     moments,
@@ -155,6 +156,7 @@ def sophia(
     estimator = hessian_diagonal_fn or hutchinson_estimator_diag_hessian(key)
 
     def init(params: Params) -> SophiaState:
+        check_real(params, "sophia")
         return SophiaState(
             jnp.zeros((), jnp.int32),
             moments(params, mu_dtype),

@@ -198,7 +198,7 @@ def muon(
             as_matrices, back, fan_in, fan_out = _sides(w, numbers)
             u = back(orthogonalize(as_matrices(m_hat), ns_coeffs, ns_steps, preconditioning, e))
             u = jnp.sum(jnp.conj(m_hat) * u) * u if adaptive else u
-            wide_scale = math.sqrt(max(1, fan_out / fan_in))
+            wide_scale = math.sqrt(max(1, fan_out / max(1, fan_in)))
             u = u * (
                 wide_scale if consistent_rms is None else rms * math.sqrt(max(fan_in, fan_out))
             )

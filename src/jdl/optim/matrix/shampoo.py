@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 from jdl._checks import check_choice, check_number
 from jdl.optim._leaves import (
     Mask,
+    check_real,
     given,
     leafwise,
     moments,
@@ -124,6 +125,7 @@ def shampoo(
         return [w.ndim > 1 and n <= max_precond_dim for n in w.shape or (1,)]
 
     def init(params: Params) -> ShampooState:
+        check_real(params, "shampoo")
         structure: Any = jax.tree.structure(params)
         statistics, roots = [], []
         for w in jax.tree.leaves(params):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 from jdl._checks import check_number
 from jdl.optim._leaves import (
     Mask,
+    check_real,
     given,
     leafwise,
     moments,
@@ -113,6 +114,7 @@ def soap(
         check_betas(shampoo_beta=shampoo_beta)
 
     def init(params: Params) -> SoapState:
+        check_real(params, "soap")
         structure: Any = jax.tree.structure(params)
         zeros = moments(params)
         turned = [
