@@ -94,6 +94,41 @@ def test_what_was_timed_is_remembered_by_program(toy, clock, tmp_path):
     assert again(toy[1]) == 8 and len(timed) == 9 * tune.ROUNDS
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "[1]", "5", "null", "[", '{"KEY": {}}', '{"KEY": 5}',
+        '{"KEY": {"lanes": 99, "most": 8, "seconds": {"8": 0.1}}}',
+        '{"KEY": {"lanes": 0, "most": 8, "seconds": {"0": 0.1}}}',
+        '{"KEY": {"lanes": "2", "most": 8, "seconds": {"2": 0.1}}}',
+    ],
+)  # fmt: skip
+def test_what_is_damaged_is_timed_again(toy, clock, tmp_path, damage):
+    timed = clock(lambda lanes: 1e-6 * (1 + abs(np.log2(lanes / 4))))
+    path = tmp_path / "jdl" / "widths.json"
+    path.parent.mkdir()
+    work, shapes = toy
+    path.write_text(damage.replace("KEY", tune._key(shapes, work, lane_mesh(1))))
+    plan = Plan(4, 1, 1000, "reckoned")
+    assert tune.tuned(work, shapes, plan, 1000, lane_mesh(1), NUMBERS, print).lanes == 4
+    assert timed and len(json.loads(path.read_text())) == 1
+
+
+def test_with_more_trials_than_before_wider_lanes_are_tried(toy, clock):
+    timed = clock(lambda lanes: 1e-6 / lanes if lanes < 64 else 1.0)
+
+    def width(trials):
+        plan = Plan(4, 1, 1000, "reckoned")
+        lanes = tune.tuned(*toy, plan, trials, lane_mesh(1), NUMBERS, print).lanes
+        return lanes, len(timed)
+
+    assert width(2)[0] == 2
+    lanes, times = width(32 * 50)
+    assert lanes == 32
+    assert width(32 * 50) == width(32 * 100) == (32, times)
+    assert width(2) == (2, times)
+
+
 def test_widths_take_turns_because_the_machine_has_moods(toy, clock):
     slow = iter([True] * 3 + [False] * 1000)  # a neighbour at first
     clock(lambda lanes: (5e-6 if next(slow) else 1e-6) * (1 + abs(np.log2(lanes / 4))))

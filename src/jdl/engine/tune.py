@@ -49,10 +49,11 @@ def tuned(
       numbers: of one trial, to train with.
       say: told what is timed.
     """
-    key = _key(shapes, work, mesh)
-    known = _read().get(key)
-    if known is None:
-        known = _search(work, plan, max(1, -(-trials // mesh.size)), mesh, numbers, say)
+    key, most = _key(shapes, work, mesh), max(1, -(-trials // mesh.size))
+    known = _known(key)
+    # Few trials leave no room for wide lanes; with more of them the best may be wider.
+    if known is None or 2 * known["lanes"] > known["most"] < most:
+        known = _search(work, plan, most, mesh, numbers, say)
         if not known["seconds"]:
             return plan  # whose compilation says with the figures what does not fit
         _remember(key, known)
@@ -96,7 +97,7 @@ def _search(
             say(f"{lanes} lanes a device: {micro if programs[lanes] else 'too many for it'}.")
         best = min(around(best), key=lambda lanes: (seconds[lanes], lanes))
     fitting = {str(lanes): s for lanes, s in sorted(seconds.items()) if s < math.inf}
-    return {"lanes": best, "seconds": fitting}
+    return {"lanes": best, "seconds": fitting, "most": most}
 
 
 def _or_none(make: Callable[..., Any], *arguments: Any) -> Any:
@@ -143,15 +144,26 @@ def _key(shapes: Shapes, work: Workload, mesh: Mesh) -> str:
 
 
 def _path() -> pathlib.Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return pathlib.Path(cache) / "jdl" / "widths.json"
 
 
 def _read() -> dict[str, Any]:
     try:
-        return dict(json.loads(_path().read_text()))
+        known = json.loads(_path().read_text())
     except (OSError, ValueError):
         return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _known(key: str) -> dict[str, Any] | None:
+    """What `_search` found before; None where nothing is remembered, or the file is damaged."""
+    match _read().get(key):
+        case {"lanes": int(lanes), "most": int(), "seconds": {**seconds}} as known if (
+            lanes > 0 and isinstance(seconds.get(str(lanes)), float)
+        ):
+            return known
+    return None
 
 
 def _remember(key: str, known: dict[str, Any]) -> None:
