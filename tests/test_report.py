@@ -19,7 +19,7 @@ from jdl.plot.forest import grow_forest, main_effects, ranks
 from jdl.plot.rungs import rungs_of
 from jdl.plot.scale import limit
 from jdl.plot.timeline import bars_by_program
-from jdl.sweep.population import at_the_end, used
+from jdl.sweep.population import used
 
 pytest.importorskip("matplotlib")
 
@@ -267,18 +267,19 @@ def bred_population():
     """Six members of 16 reports; 4 copies 1 after report 2 of 16, then 0 copies 4 after 8."""
     space = {"lr": sweep.log_uniform(1e-4, 0.1), "dropout": sweep.uniform(0.0, 0.5)}
     results = made_up(6, space=space, stopping=False, population="pbt", diverged_above=9.0)
-    results._bred = [
+    bred = [
         Bred(0, 8, 4, {"lr": 0.003, "dropout": 0.1}),
         Bred(2, 8, 2, {"lr": 0.5, "dropout": 0.2}),  # its numbers alone changed
         Bred(4, 2, 1, {"lr": 0.02, "dropout": 0.3}),
     ]
     values = np.linspace(0.3, 0.5, 6)
     values[0] = 0.9
-    results.trials = [
+    trials = [
         t._replace(metrics=t.metrics | {"valid_accuracy": float(values[t.trial])})
         for t in results.trials
     ]
-    return results
+    curves = {name: results.curves(name) for name in results.curve_names}
+    return sweep.Results(results.specification, trials, curves, {}, bred=bred)
 
 
 def test_a_population_is_drawn_with_its_lineage_and_schedules():
@@ -303,10 +304,9 @@ def test_a_populations_other_pictures_show_its_last_numbers():
     results = bred_population()
     figures = plot.report_figures(results)
     assert [*figures][:2] == ["curves", "population"]
-    rates = at_the_end(results).columns()["lr"]
-    assert rates[0] == 0.003 and rates[2] == 0.5 and rates[3] == results.trials[3].config["lr"]
-    halves = made_up(8, stopping=False)
-    assert at_the_end(halves) is halves and "population" not in plot.report_figures(halves)
+    rates = results.columns()["lr"]
+    assert rates[0] == 0.003 and rates[2] == 0.5 and rates[3] == results.schedule("lr")[3, 0]
+    assert "population" not in plot.report_figures(made_up(8, stopping=False))
     # A number that only some members have.
     assert np.isnan(used([Bred(0, 1, 1, {})], [{"a": 1.0}, {"b": 2.0}], 3, "a")[1]).all()
 

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from tests.engine.toys import dataset, line_trial
 
-from jdl import sweep
+from jdl import data, nn, optim, sweep, train
 from jdl.engine.moves import move_lanes
 from jdl.engine.plan import lane_mesh
 from jdl.engine.rules import Exchange, Population
@@ -82,7 +82,7 @@ def test_a_copy_goes_on_as_the_copied_one(devices):
     np.testing.assert_array_equal(states[0].masks[10:15], before[4].masks[10:15])
     np.testing.assert_array_equal(states[0].masks[15:], before[0].masks[15:])
     # By hand: each stretch at the rate of its time.
-    config = [t.config["lr"] for t in results.trials]
+    config = [t.config["lr"] for t in alone.trials]
     weights = np.asarray(states[0].start, np.float64)
     rates = [config[1]] * 10 + [0.05] * 5 + [0.02] * 5
     for x, y, rate in zip(states[0].x, states[0].y, rates):
@@ -233,3 +233,28 @@ def test_when_all_diverged_nobody_copies():
 def test_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_a_member_ends_with_is_what_it_is_said_to_be():
+    """Its configuration, and so an ensemble, has the numbers that its weights were bred by."""
+    digits = data.digits()
+    few = data.Dataset(*((x[:100], y[:100]) for x, y in (digits.train, digits.valid, digits.test)))
+
+    def make(hp):
+        scaled = nn.chain(nn.dense(8), nn.relu, nn.dense(10), lambda x: x * hp["scale"])
+        return train.classifier(scaled, optim.adam(hp["lr"]))
+
+    space = {"lr": sweep.log_uniform(1e-3, 1e-1), "scale": sweep.log_uniform(0.1, 10.0)}
+    results = sweep.run(
+        make, space, few, trials=6, epochs=8, batch_size=20, seed=1, progress=False,
+        population=sweep.pbt(quantile=0.4),
+    )  # fmt: skip
+    assert len(results.lineage()) > 3
+    for trial in results.trials:
+        ended = {name: results.schedule(name)[trial.trial, -1] for name in space}
+        assert trial.config == pytest.approx(ended)
+    x, y = few.valid
+    ensemble = results.ensemble(6)
+    for member, said in zip(ensemble.trials, ensemble.predictions(x), strict=True):
+        loss = -np.log(said[np.arange(len(y)), y]).mean()
+        assert loss == pytest.approx(results.trials[member].metrics["valid_loss"], rel=1e-4)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jdl import data, models, optim, sweep, train
+from jdl.train.ensemble import Ensemble, Stacked
 
 DIGITS = data.digits()
 RANDOM = np.random.default_rng(1)
@@ -145,3 +146,12 @@ def test_errors(results, tmp_path):
     with pytest.raises(ValueError, match=r"call sweep\.run"):
         results.ensemble(2)
     results.make_trial = make_trial
+
+
+def test_no_examples_are_refused_and_lists_are_taken():
+    stack = Stacked(lambda n, s, x, keys: np.asarray(x)[None].sum(-1), {}, {}, (0,))
+    ensemble = Ensemble((0,), np.ones(1), (stack,))
+    with pytest.raises(ValueError, match=r"`x` needs at least one example, got shape \(0, 2\)"):
+        ensemble.predict(np.ones((0, 2)))
+    said = ensemble.predict([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], batch_size=2)
+    assert said.tolist() == [3.0, 7.0, 11.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -9,7 +10,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,15 +76,16 @@ class Check:
             trial: Any = made
         else:
             trial, rate = _own(self.trial, self.lr)
-        report = diagnose.examine(
-            trial,
-            dataset,
-            rate=rate,
-            penalty=penalty,
-            batch_size=self.task.batch_size,
-            seed=self.seed,
-            say=lambda check: print(f"\r{check:<32}", end="", file=sys.stderr, flush=True),
-        )
+        with _asked(self.trial):
+            report = diagnose.examine(
+                trial,
+                dataset,
+                rate=rate,
+                penalty=penalty,
+                batch_size=self.task.batch_size,
+                seed=self.seed,
+                say=lambda check: print(f"\r{check:<32}", end="", file=sys.stderr, flush=True),
+            )
         print("\r" + " " * 32 + "\r", end="", file=sys.stderr)
         drawn = None
         if not self.no_plot:
@@ -145,14 +147,23 @@ def _own(name: str, rate: float) -> tuple[Any, float | None]:
             )
         return trial
 
-    try:
+    with _asked(name):
         trial = at(rate)
+    return (at, rate) if takes else (trial, None)
+
+
+@contextlib.contextmanager
+def _asked(name: str | None) -> Iterator[None]:
+    """Says so where the function of `--trial` reads a hyperparameter that it is not given."""
+    try:
+        yield
     except KeyError as error:
+        if name is None:
+            raise
         raise ValueError(
             f"`--trial` {name} asks for {error}, but only 'lr' is given: give the function "
-            "defaults for the rest."
+            "defaults for the rest, as in hp.get('dropout', 0.2)."
         ) from error
-    return (at, rate) if takes else (trial, None)
 
 
 def lines(report: Report, seconds: float) -> list[str]:

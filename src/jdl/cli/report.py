@@ -45,7 +45,6 @@ class Report:
         """Prints the report."""
         from jdl import sweep
         from jdl.cli import single, summary, watch
-        from jdl.sweep.population import at_the_end
 
         results = sweep.read(self.run_folder)
         if "space" not in results.specification:
@@ -60,11 +59,10 @@ class Report:
         if self.watch:
             watch.watch(self.run_folder, summary.console())
             results = sweep.read(self.run_folder)
-        shown = at_the_end(results)
         if self.best:
-            summary.show_trials(shown, self.best, self.metric or results.metric)
+            summary.show_trials(results, self.best, self.metric or results.metric)
         try:
-            self._show(summary, shown, results)
+            self._show(summary, results)
         except OSError as error:
             raise OSError(
                 f"{error.filename} cannot be written: {error.strerror}. --no-plot shows the table "
@@ -78,9 +76,9 @@ class Report:
             print(f"runs:    {self.tensorboard}")
         return 0
 
-    def _show(self, summary: Any, shown: Any, results: Any) -> None:
+    def _show(self, summary: Any, results: Any) -> None:
         summary.show(
-            shown,
+            results,
             self.run_folder,
             metric=self.metric,
             axis=self.by,

@@ -79,7 +79,6 @@ class Sweep:
         from jdl import sweep
         from jdl.cli import folder, recipe, summary
         from jdl.engine.plan import use_all_cores
-        from jdl.sweep.population import at_the_end
 
         use_all_cores()
         space = recipe.sweep_space(self)
@@ -126,7 +125,7 @@ class Sweep:
                 devices=self.devices,
                 lanes=self.lanes,
             )
-        summary.show(at_the_end(results), out, fresh=fresh, plot=not self.no_plot)
+        summary.show(results, out, fresh=fresh, plot=not self.no_plot)
         return 0
 
 

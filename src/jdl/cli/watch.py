@@ -20,7 +20,6 @@ from jdl.engine.store import ENDED
 from jdl.plot.points import group_of, varying
 from jdl.plot.style import words
 from jdl.sweep import Results
-from jdl.sweep.population import at_the_end
 from jdl.sweep.results import format_value
 
 ROWS = 8  # of the best trials
@@ -46,13 +45,13 @@ def watch(
     Raises:
       StoreError: the folder holds no run.
     """
-    results = at_the_end(sweep.read(folder))
+    results = sweep.read(folder)
     try:
         if console.is_terminal:
             with Live(view(results), console=console, auto_refresh=False) as live:
                 while not _over(results):
                     rest(every)
-                    results = at_the_end(sweep.read(folder))
+                    results = sweep.read(folder)
                     live.update(view(results), refresh=True)
             return
         said = -1
@@ -63,7 +62,7 @@ def watch(
             if _over(results):
                 return
             rest(every)
-            results = at_the_end(sweep.read(folder))
+            results = sweep.read(folder)
     except KeyboardInterrupt:
         console.print("The run itself goes on.")
 

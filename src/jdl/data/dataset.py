@@ -116,14 +116,15 @@ def check(dataset: Dataset, classes: int | None = None) -> None:
 
 
 def _check_lengths(name: str, x: np.ndarray, y: np.ndarray) -> None:
+    name = f"{name} ".lstrip()
     if x.ndim == 0 or y.ndim == 0:
-        raise DataError(f"{name} x and y must have an axis of examples, got a scalar.")
+        raise DataError(f"{name}x and y must have an axis of examples, got a scalar.")
     if len(x) != len(y):
         raise DataError(
-            f"{name} x has {len(x)} examples and {name} y has {len(y)}: expected as many."
+            f"{name}x has {len(x)} examples and {name}y has {len(y)}: expected as many."
         )
     if x.size == 0:
-        raise DataError(f"{name} x is empty (shape {x.shape}): expected at least one example.")
+        raise DataError(f"{name}x is empty (shape {x.shape}): expected at least one example.")
 
 
 def _check_finite(what: str, a: np.ndarray) -> None:

@@ -254,6 +254,11 @@ def _npz_arrays(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
                         raise DataError(f"{info.filename} is not stored or deflated.", path, byte)
                     with archive.open(info) as member:
                         arrays[info.filename[:-4]] = _member(member, info, path, max_bytes)
+                if not arrays:
+                    found = ", ".join(info.filename for info in archive.infolist()) or "nothing"
+                    raise DataError(
+                        f"expected arrays x and y, or x_train and y_train; got {found}.", path
+                    )
         except DataError:
             raise
         # A broken archive makes zipfile raise half a dozen unrelated types.

@@ -14,7 +14,6 @@ from typing import Any
 from jdl.plot.report import report_figures
 from jdl.plot.style import words
 from jdl.sweep import Results
-from jdl.sweep.population import at_the_end
 from jdl.sweep.results import format_value
 
 _STYLE = """
@@ -129,7 +128,6 @@ def page(results: Results, pictures: dict[str, tuple[bytes, str]], title: str) -
       pictures: PNG bytes and a sentence, by name.
       title: of the page.
     """
-    results = at_the_end(results)
     columns = {
         name: values
         for name, values in results.columns().items()

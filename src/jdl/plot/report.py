@@ -14,7 +14,6 @@ from jdl.plot.slices import slice_figure
 from jdl.plot.style import words
 from jdl.plot.timeline import timeline_figure
 from jdl.plot.trials import learning_curves_figure
-from jdl.sweep.population import at_the_end
 
 
 def report_figures(results: Any, metric: str | None = None) -> dict[str, tuple[Any, str]]:
@@ -31,14 +30,13 @@ def report_figures(results: Any, metric: str | None = None) -> dict[str, tuple[A
     name = metric or results.metric
     what = words(name)
     stopped = results.count("stopped") > 0
-    whole, results = results, at_the_end(results)
     makers: dict[str, tuple[Callable[[], Any], str]] = {
         "curves": (
             lambda: learning_curves_figure(results, name),
             f"The {what} of every trial, report by report, and how each ended.",
         ),
         "population": (
-            lambda: population_figure(whole, name),
+            lambda: population_figure(results, name),
             "Who copied whom, and the schedule of each number that the population came to; the "
             "numbers in the other pictures are those at the end.",
         ),
@@ -68,7 +66,7 @@ def report_figures(results: Any, metric: str | None = None) -> dict[str, tuple[A
             "Which trial ran in which lane when; white is idle.",
         ),
     }
-    if not whole.specification.get("population"):
+    if not results.specification.get("population"):
         del makers["population"]
     if not stopped:
         del makers["rungs"]

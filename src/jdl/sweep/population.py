@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -137,18 +136,3 @@ def ancestry(bred: Sequence[Bred], trial: int, reports: int) -> np.ndarray:
         trial = source.get((trial, report), trial) if report < reports else trial
         line[report - 1] = trial
     return line
-
-
-def at_the_end(results: Any) -> Any:
-    """`results` with the numbers that each member of a population had at its end."""
-    bred = results.lineage()
-    if not bred:
-        return results
-    names = dict.fromkeys(name for one in bred for name in one.numbers)
-    last = {name: results.schedule(name)[:, -1].tolist() for name in names}
-    changed = copy.copy(results)
-    changed.trials = []
-    for trial in results.trials:
-        numbers = {name: last[name][trial.trial] for name in trial.config if name in last}
-        changed.trials.append(trial._replace(config=trial.config | numbers))
-    return changed

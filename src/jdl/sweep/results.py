@@ -27,7 +27,8 @@ class TrialResult(NamedTuple):
 
     Attributes:
       trial: its number, from 0.
-      config: its hyperparameters by name.
+      config: its hyperparameters by name; of a population's member, whose numbers
+        change (see `Results.schedule`), those that it had in its last report.
       status: pending, running, done, diverged or stopped.
       steps: finite training steps that it took.
       metrics: the last value of each report, and the test metrics if it was done.
@@ -89,6 +90,7 @@ class Results:
         notes: Mapping[str, Any],
         folder: str | os.PathLike[str] | None = None,
         lanes: Lanes | None = None,
+        bred: Sequence[store.Bred] = (),
     ):
         self.specification = dict(specification)
         self.trials = list(trials)
@@ -97,7 +99,13 @@ class Results:
         self._notes = dict(notes)
         self.lanes = lanes or Lanes({}, np.zeros((0, 3), int))
         self.make_trial: Callable[[dict[str, Any]], Any] | None = None  # known after `sweep.run`
-        self._bred: list[store.Bred] = []
+        self._bred = list(bred)
+        self._first = [trial.config for trial in trials]  # before any was bred
+        numbers = dict.fromkeys(name for one in bred for name in one.numbers)
+        last = {name: self.schedule(name)[:, -1].tolist() for name in numbers}
+        for i, trial in enumerate(self.trials):
+            now = {name: last[name][i] for name in trial.config if name in last}
+            self.trials[i] = trial._replace(config=trial.config | now)
 
     @staticmethod
     def read(db: store.Store, state_like: Callable[[int], PyTree] | None = None) -> Results:
@@ -135,9 +143,7 @@ class Results:
                 state = leaves if like is None else to_keys(checkpoint.fill(like, leaves))
             trials.append(TrialResult(trial_id, config, status, steps, metrics | final, state))
         lanes = Lanes({trial: lane for trial, (_, lane, _) in db.seats().items()}, db.segments())
-        results = Results(specification, trials, curves, db.notes(), db.folder, lanes)
-        results._bred = db.lineage()
-        return results
+        return Results(specification, trials, curves, db.notes(), db.folder, lanes, db.lineage())
 
     @property
     def metric(self) -> str:
@@ -226,7 +232,7 @@ class Results:
         from jdl.sweep.population import ancestry, used
 
         reports = len(self.steps)
-        values = used(self._bred, [t.config for t in self.trials], reports, name)
+        values = used(self._bred, self._first, reports, name)
         if trial is None:
             return values
         return values[ancestry(self._bred, trial, reports), np.arange(reports)]
@@ -289,8 +295,12 @@ class Results:
 
     def to_pandas(self) -> Any:
         """One row per trial, as a pandas DataFrame (needs the pandas extra)."""
-        import pandas
-
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "to_pandas needs pandas: pip install 'jdl[pandas]'.", name=error.name
+            ) from None
         return pandas.DataFrame(self.columns()).set_index("trial")
 
     def table(self, rows: int | None = None) -> Table:

@@ -58,7 +58,13 @@ class Ensemble(NamedTuple):
           key: draws masks of Monte-Carlo dropout (layers with
             `form="monte_carlo"`), others for each member; None is without.
           samples: masks for each member, over which its prediction is averaged.
+
+        Raises:
+          ValueError: `x` is empty, or a number is below 1.
         """
+        x = np.asarray(x)
+        if not len(x):
+            raise ValueError(f"`x` needs at least one example, got shape {x.shape}.")
         size = min(check_size("batch_size", batch_size), len(x))
         samples = check_size("samples", samples)
         blocks = [
@@ -69,8 +75,8 @@ class Ensemble(NamedTuple):
 
     def _block(self, x: Any, size: int, key: Any, start: int, samples: int) -> np.ndarray:
         # Padded to the one size that is compiled.
-        rest = np.zeros((size - len(x), *np.shape(x)[1:]), x.dtype)
-        x = np.concatenate([np.asarray(x), rest]) if len(rest) else x
+        rest = np.zeros((size - len(x), *x.shape[1:]), x.dtype)
+        x = np.concatenate([x, rest]) if len(rest) else x
         answers: dict[int, np.ndarray] = {}
         for stack in self.stacks:
             keys = None
