@@ -46,7 +46,7 @@ def test_what_the_line_says(clock, capsys):
         "8 running",
         "6 diverged",
         "4 stopped",
-        "best 0.97",
+        "best report 0.97",
         "2.0 trials/s",
         "15s left",
     ):

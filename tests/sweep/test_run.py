@@ -9,6 +9,7 @@ import pytest
 from tests.engine.toys import EXAMPLES, dataset, line_trial
 
 from jdl import nn, optim, sweep, train
+from jdl.engine.goal import choose_goal
 from jdl.sweep.run import check_kind
 from jdl.train import Trial
 
@@ -213,6 +214,28 @@ def test_asha_stops_most_trials_and_keeps_the_best():
     assert halved.best.trial == full.best.trial
 
 
+def test_numbers_on_which_nothing_depends_are_named(capsys):
+    """A misspelt one for instance; those that `init`, `step` or `evaluate` reads are not."""
+
+    def make(hp):
+        trial = line_trial(hp["lr"])
+        evaluate = trial.evaluate
+
+        def init(key):
+            state = trial.init(key)
+            return state._replace(weights=state.weights * hp["scale"])
+
+        return trial._replace(
+            init=init,
+            evaluate=lambda state, batch: {"loss": evaluate(state, batch)["loss"] + hp["offset"]},
+        )
+
+    space = {name: sweep.uniform(0.1, 0.2) for name in ("lr", "scale", "offset", "dropuot")}
+    space |= {"seed": sweep.seeds(2)}
+    sweep.run(make, space, dataset(), trials=4, epochs=1, batch_size=4)
+    assert "No trial depends on dropuot: does" in capsys.readouterr().err
+
+
 class TestErrors:
     """Each is raised before anything is compiled, and says what was expected."""
 
@@ -245,6 +268,29 @@ class TestErrors:
         with pytest.raises(ValueError, match=f"`learning_rate` must be .*{rate}") as error:
             sweep.run(make, space, dataset(), epochs=1, **QUIET)
         assert any(f"'lr': {rate}" in note for note in error.value.__notes__)
+
+    @pytest.mark.parametrize("target", [float("nan"), float("inf"), -float("inf")])
+    def test_a_target_that_nothing_reaches(self, target):
+        with pytest.raises(ValueError, match=f"`target` must be .*{target}"):
+            run(LINE, trials=2, target=target)
+
+    def test_a_metric_whose_name_does_not_tell(self):
+        for metric, sign in {"acc": 1, "valid_f1": 1, "test_mse": -1, "perplexity": -1}.items():
+            assert choose_goal({metric}, metric, None) == (metric, sign)
+        for metric in ("margin", "loss_of_accuracy", "maccs"):
+            with pytest.raises(ValueError, match=f"`goal`.*larger '{metric}' is better"):
+                choose_goal({metric}, metric, None)
+            assert choose_goal({metric}, metric, "max").sign == 1
+
+    def test_a_list_in_the_space(self):
+        with pytest.raises(ValueError, match=r"sweep.choice\(0.1, 0.01\) tries each"):
+            run({"lr": [0.1, 0.01]})
+        with pytest.raises(ValueError, match=r"one by one, choice\(0.1, 0.01\)"):
+            sweep.choice([0.1, 0.01])
+
+    def test_a_negative_seed(self):
+        with pytest.raises(ValueError, match=r"`seed` must be an integer .*, got seed=-1"):
+            run(LINE, trials=2, seed=-1)
 
     @pytest.mark.parametrize("trials", [0, -3])
     def test_trials(self, trials):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
+
+LARGER = {"accuracy", "acc", "auc", "f1", "precision", "r2", "recall"}
+SMALLER = {"bits", "error", "loss", "mae", "mse", "nll", "perplexity", "rmse"}
 
 
 class Goal(NamedTuple):
@@ -33,7 +37,8 @@ def choose_goal(reported: set[str], metric: str | None, goal: str | None) -> Goa
     """What trials are judged by, as `run` describes it.
 
     Raises:
-      ValueError: nothing of that name is reported, or `goal` is no goal.
+      ValueError: nothing of that name is reported, `goal` is no goal, or it is
+        None and the metric's name does not tell.
     """
     if metric is None:
         wanted = ("valid_accuracy", "valid_loss", "train_loss")
@@ -45,5 +50,11 @@ def choose_goal(reported: set[str], metric: str | None, goal: str | None) -> Goa
     if goal not in (None, "max", "min"):
         raise ValueError(f"`goal` must be 'max' or 'min', got goal={goal!r}.")
     if goal is None:
-        goal = "max" if "accuracy" in metric else "min"
+        words = {*re.split("[^a-z0-9]+", metric.lower())}
+        if bool(words & LARGER) == bool(words & SMALLER):
+            raise ValueError(
+                f"Say with `goal` whether a larger {metric!r} is better ('max') or a smaller one "
+                "('min'): its name does not tell."
+            )
+        goal = "max" if words & LARGER else "min"
     return Goal(metric, 1 if goal == "max" else -1)

@@ -98,6 +98,7 @@ class Shapes(NamedTuple):
     reports: Metrics
     final: Metrics
     program: str  # a hash of the traced computation, its constants included
+    used: frozenset[str]  # the names of the numbers that anything depends on
 
 
 def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
@@ -108,8 +109,7 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
         than `init`, or `step` or `evaluate` gives metrics that are no dict of
         scalars.
     """
-    lane = jax.eval_shape(lambda n: start_lane(work, n, 0, 0), numbers)
-
+    init, lane = jax.make_jaxpr(lambda n: start_lane(work, n, 0, 0), return_shape=True)(numbers)
     after, metrics = jax.eval_shape(
         lambda n, state, batch: work.trial(n).step(state, batch, trial_keys(0, 0).trial),
         numbers,
@@ -127,7 +127,17 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
         lambda data, n, lane: (_report(work, data, n, 0, lane, 0)[1], _final(work, data, n, lane)),
         return_shape=True,
     )(work.data, numbers, lane)
-    return Shapes(lane, reports, final, trace_hash(traced))
+    before = len(jax.tree.leaves(work.data))
+    places = {*_used(init), *(place - before for place in _used(traced))}
+    used = frozenset(name for place, name in enumerate(sorted(numbers)) if place in places)
+    return Shapes(lane, reports, final, trace_hash(traced), used)
+
+
+def _used(traced: Any) -> list[int]:
+    """The places of the inputs that anything depends on."""
+    known = {id(v) for eqn in traced.eqns for v in eqn.invars}
+    known |= {id(v) for v in traced.jaxpr.outvars}
+    return [place for place, v in enumerate(traced.jaxpr.invars) if id(v) in known]
 
 
 def check_data(trial: Trial, work: Workload) -> None:

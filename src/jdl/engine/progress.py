@@ -72,7 +72,7 @@ def _line(status: Status, seconds: float) -> str:
     if status.stopped:
         parts.append(f"{status.stopped} stopped")
     if status.best:
-        parts.append(f"best {status.best}")
+        parts.append(f"best report {status.best}")
     if seconds > 0 and ended > status.before:
         parts.append(f"{(ended - status.before) / seconds:.1f} trials/s")
     if status.fraction > 0:

@@ -90,6 +90,11 @@ def choice(*options: Any, static: bool | None = None) -> Dimension:
     """
     if not options:
         raise ValueError("`choice` needs at least one option, got none.")
+    if len(options) == 1 and isinstance(options[0], list):
+        raise ValueError(
+            f"`choice` takes its options one by one, choice({', '.join(map(repr, options[0]))}), "
+            f"got one list {options[0]}; the tuple is one option."
+        )
     plain = tuple(tuple(o) if isinstance(o, list) else o for o in options)
     numeric = all(isinstance(o, int | float) and not isinstance(o, bool) for o in plain)
     if static is False and not numeric:
@@ -186,6 +191,12 @@ def as_dimension(value: Any) -> Dimension:
     """`value` itself if it is a dimension, else the dimension that holds just it."""
     if isinstance(value, Dimension):
         return value
+    if isinstance(value, list) and any(isinstance(v, float) for v in value):
+        several = ", ".join(map(str, value))
+        raise ValueError(
+            f"A list of numbers is neither one value nor a dimension: sweep.choice({several}) "
+            f"tries each, the tuple ({several}) is one value. Got {value}."
+        )
     # A lone plain value, a width or a name, is part of the program.
     return choice(value, static=True if not isinstance(value, float) else None)
 
@@ -203,8 +214,12 @@ KINDS: dict[str, Callable[..., Dimension]] = {
 
 
 def _check_bounds(kind: str, low: Any, high: Any, interval: str = "(-inf, inf)") -> None:
-    check_number(f"low` of `{kind}", low, interval)
-    check_number(f"high` of `{kind}", high, interval)
+    for name, end in (("low", low), ("high", high)):
+        try:
+            check_number(name, end, interval)
+        except (TypeError, ValueError) as error:
+            which = str(error).replace(f"`{name}`", f"`{name}` of `{kind}`", 1)
+            raise type(error)(which) from None
     if not low < high:
         raise ValueError(
             f"`{kind}` needs low < high, got low={low}, high={high}."

@@ -97,7 +97,8 @@ def run(
         clock, as nothing else here does.
       metric: what trials are judged by; "valid_accuracy" if it is reported,
         else "valid_loss", else "train_loss".
-      goal: "max" or "min"; None maximises accuracies and minimises the rest.
+      goal: "max" or "min"; None maximises accuracies and minimises losses, and
+        must be given for a metric whose name does not tell.
       seed: the root of all random numbers, search included.
       out: the run's folder. The same call with the same folder resumes; None
         keeps everything in memory.
@@ -122,12 +123,24 @@ def run(
     use_all_cores()
     if seconds is not None:
         check_number("seconds", seconds, "(0, inf)")
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"`seed` must be an integer of at least 0, got seed={seed!r}.")
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise TypeError(f"`out` must be the path of a folder or None, got out={out!r}.")
+    if not isinstance(space, Mapping):
+        raise TypeError(f"`space` must be a dict of dimensions, got {type(space).__name__}.")
+    if target is not None:
+        check_number("target", target, "(-inf, inf)")
     check_number("checkpoint_seconds", checkpoint_seconds, "[0, inf]")
     if not isinstance(keep, int) or keep < 0:
         raise ValueError(f"`keep` must be an integer of at least 0, got keep={keep!r}.")
     check_kind("stopping", stopping, Stopping, "asha")
     check_kind("population", population, Breeding, "pbt")
     parsed = parse_space(space)
+    if not isinstance(data, tuple | list):
+        raise TypeError(
+            f"`data` must be a Dataset or (train, valid, test), got {type(data).__name__}."
+        )
     dataset = Dataset(*data)
     check(dataset)
     searcher = search if isinstance(search, Search) else make_search(search, parsed, trials, seed)

@@ -76,7 +76,7 @@ def grid_search(space: Mapping[str, Any], constraint: Constraint | None = None) 
         if dimension.points is None:
             raise ValueError(
                 f"A grid needs finitely many values of `{name}`, got {dimension.kind}"
-                f"({dimension.arguments}). Use log_grid, grid or choice, or search='random'."
+                f"({dimension.arguments}). Use log_grid, grid or choice, or a random search."
             )
     filtered = _Filter(parsed, constraint)
     if constraint is not None and not any(map(_Filter(parsed, constraint), combinations(parsed))):
@@ -284,7 +284,7 @@ def make_search(kind: str | None, space: Space, trials: int | None, seed: int) -
     if kind == "grid":
         if trials is not None:
             raise ValueError(
-                f"A grid tries every combination: leave `trials` out, or use search='random', "
+                f"A grid tries every combination: leave `trials` out, or use a random search, "
                 f"got trials={trials}."
             )
         return grid_search(space)

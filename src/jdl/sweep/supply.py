@@ -21,6 +21,7 @@ from jdl.engine.progress import Progress
 from jdl.engine.supply import BATCH, Supply
 from jdl.engine.trial import Trial
 from jdl.engine.tune import tuned
+from jdl.sweep.dimension import REPEATS
 from jdl.sweep.search import Config, Search
 from jdl.sweep.space import Space, as_scalars, names, seed_axis, split_static
 
@@ -96,7 +97,17 @@ class Trials:
             raise ValueError("The search gave no configuration to try.")
         for group, queued in self._sort(given):
             group.queue.append(queued)
+        self._say_unused()
         return given
+
+    def _say_unused(self) -> None:
+        """Names the numbers of the space on which nothing depends, a misspelt name for instance."""
+        used = frozenset[str]().union(*(group.shapes.used for group in self.groups))
+        swept = [n for n, d in self._space.items() if not d.static and d.kind not in REPEATS]
+        if unused := [name for name in swept if name not in used]:
+            self._shown.say(
+                f"No trial depends on {', '.join(unused)}: does make_trial read another name?"
+            )
 
     def state_like(self, config: Config) -> Any:
         """The shapes of the state of the trial of `config`."""

@@ -64,7 +64,12 @@ def supervised(
 
     Raises:
       ValueError: `l2` is negative.
+      TypeError: `optimizer` is none.
     """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(
+            f"`optimizer` must be (init, update), as optim.adam(1e-3) is, got {optimizer!r}."
+        )
     if l2 is not None:
         check_number("l2", l2, "[0, inf)")
     measures = {"loss": loss, **(metrics or {})}
