@@ -3,7 +3,8 @@
 `python bench/convolution.py` prints a table and writes results/convolution.json. A step is
 forward, backward and Adam on a batch of 32; jdl's and plain JAX's run inside `lax.scan`. `cnn` is
 conv3x3(16)-pool-conv3x3(32)-pool-dense(10) on 28x28x1, `resnet` ResNet-20 on 32x32x3. Plain JAX
-is the same model with `lax.conv_general_dilated` and `lax.reduce_window`. `lanes` are so many
+is the same model with `lax.conv_general_dilated` and `lax.reduce_window`. `a batch on 2 devices`
+is one trial whose batch two JAX devices share, as in `train.fit(devices=2)`; `lanes` are so many
 trials, vmapped on each of two JAX devices as the sweep engine runs them; the time is per
 trial-step. Contestants have a process each and take turns; `others` is how many cores other
 processes used meanwhile, and `cpu_ms` the processor time of a trial-step, which depends on that
@@ -33,6 +34,7 @@ CONTESTANTS = {
     "cnn PyTorch": ("cnn", "torch", 0, 100),
     "cnn PyTorch, channels last": ("cnn", "torch last", 0, 100),
     "resnet jdl": ("resnet", "jdl", 0, 8),
+    "resnet jdl, a batch on 2 devices": ("resnet", "jdl split", 0, 8),
     "resnet jdl, 2 lanes": ("resnet", "jdl", 2, 4),
     "resnet plain JAX": ("resnet", "plain", 0, 1),
     "resnet PyTorch": ("resnet", "torch", 0, 8),
@@ -48,6 +50,10 @@ RATIOS = {
     "resnet: PyTorch / jdl": (
         ["resnet PyTorch", "resnet PyTorch, channels last"], "resnet jdl", 1.0,
     ),
+    "resnet: PyTorch / jdl, a batch on 2 devices": (
+        ["resnet PyTorch", "resnet PyTorch, channels last"],
+        "resnet jdl, a batch on 2 devices", 1.0,
+    ),
     "resnet: PyTorch / 2 lanes": (
         ["resnet PyTorch", "resnet PyTorch, channels last"], "resnet jdl, 2 lanes", 1.0,
     ),
@@ -58,8 +64,10 @@ def jax_program(model_name: str, implementation: str, lanes: int, steps: int) ->
     """`(run, compile seconds)`: `run()` does `steps` steps in every lane and waits for them."""
     import jax
     import jax.numpy as jnp
+    from jax.sharding import AxisType
 
-    devices = 2 if lanes and implementation == "jdl" else 1
+    split = implementation == "jdl split"
+    devices = 2 if split or (lanes and implementation == "jdl") else 1
     jax.config.update("jax_num_cpu_devices", devices)
     model = build(model_name, plain=implementation.startswith("plain"))
     from jdl import optim
@@ -90,6 +98,10 @@ def jax_program(model_name: str, implementation: str, lanes: int, steps: int) ->
     batch = (x, y)
     if not lanes:
         carry, function = jax.jit(init)(jax.random.key(2)), train
+        if split:
+            mesh = jax.make_mesh((devices,), ("batch",), axis_types=(AxisType.Auto,))
+            carry = jax.device_put(carry, jax.NamedSharding(mesh, jax.P()))
+            batch = jax.device_put(batch, jax.NamedSharding(mesh, jax.P("batch")))
     else:
         carry = jax.jit(jax.vmap(init))(jax.random.split(jax.random.key(2), lanes))
         batch = jax.tree.map(lambda v: jnp.broadcast_to(v, (lanes, *v.shape)), batch)
