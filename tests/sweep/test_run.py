@@ -235,6 +235,20 @@ def test_numbers_on_which_nothing_depends_are_named(capsys):
     sweep.run(make, space, dataset(), trials=4, epochs=1, batch_size=4)
     assert "No trial depends on dropuot: does" in capsys.readouterr().err
 
+    # One that exists for another program alone is not misspelt, though nothing depends on it yet.
+    space = {"lr": 0.1, "kind": sweep.choice("a", "b"), "mu": sweep.when("kind", "b", 0.5)}
+    only_a = [{"lr": 0.1, "kind": "a"}]
+    for adaptive in (False, True):
+        search = sweep.Search(
+            lambda n: [only_a.pop() for _ in only_a], lambda *_: None, "a", adaptive
+        )
+        sweep.run(
+            lambda hp: line_trial(hp["lr"]), space, dataset(), trials=1, epochs=1, batch_size=4,
+            search=search,
+        )  # fmt: skip
+        only_a.append({"lr": 0.1, "kind": "a"})
+    assert "depends" not in capsys.readouterr().err
+
 
 class TestErrors:
     """Each is raised before anything is compiled, and says what was expected."""

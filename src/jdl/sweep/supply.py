@@ -97,14 +97,15 @@ class Trials:
             raise ValueError("The search gave no configuration to try.")
         for group, queued in self._sort(given):
             group.queue.append(queued)
-        self._say_unused()
+        if not self._search.adaptive:  # which may first give a program that needs few of them
+            self._say_unused({name for _, config in given for name in config})
         return given
 
-    def _say_unused(self) -> None:
-        """Names the numbers of the space on which nothing depends, a misspelt name for instance."""
+    def _say_unused(self, names: set[str]) -> None:
+        """Says on which of the numbers nothing depends, a misspelt name for instance."""
         used = frozenset[str]().union(*(group.shapes.used for group in self.groups))
         swept = [n for n, d in self._space.items() if not d.static and d.kind not in REPEATS]
-        if unused := [name for name in swept if name not in used]:
+        if unused := [name for name in swept if name in names - used]:
             self._shown.say(
                 f"No trial depends on {', '.join(unused)}: does make_trial read another name?"
             )
