@@ -250,6 +250,23 @@ def test_numbers_on_which_nothing_depends_are_named(capsys):
     assert "depends" not in capsys.readouterr().err
 
 
+def test_one_rule_says_which_metrics_are_better_larger():
+    def make(hp):
+        trial = line_trial(hp["lr"])
+        evaluate = lambda *a: {**trial.evaluate(*a), "margin": -trial.evaluate(*a)["loss"]}  # noqa: E731
+        return trial._replace(evaluate=evaluate)
+
+    results = sweep.run(
+        make, {"lr": sweep.choice(1e-4, 0.05)}, dataset(), epochs=4, batch_size=4, progress=False,
+        metric="valid_margin", goal="max",
+    )  # fmt: skip
+    assert results.best.config["lr"] == 0.05
+    names = ["valid_margin", "test_margin", "valid_loss", "valid_f1", "valid_update_ratio"]
+    assert [*map(results.larger_is_better, names)] == [True, True, False, True, False]
+    for name in ("valid_margin", "test_margin", "valid_loss"):
+        assert results.configurations(name)[0].config["lr"] == 0.05
+
+
 class TestErrors:
     """Each is raised before anything is compiled, and says what was expected."""
 

@@ -71,9 +71,7 @@ def show_trials(results: Results, count: int, metric: str) -> None:
     statics, numbers = varying(results, static=True), varying(results, static=False)
     configs = [*statics, *numbers, *filter(None, [results.seed_name])]
     test = test_metric(results, metric)
-    sign = 1 if "accuracy" in metric else -1
-    if metric == results.metric:
-        sign = 1 if results.specification["goal"] == "max" else -1
+    sign = 1 if results.larger_is_better(metric) else -1
     ranked = sorted(
         (t for t in results.trials if math.isfinite(t.metrics.get(metric, math.nan))),
         key=lambda t: -sign * t.metrics[metric],

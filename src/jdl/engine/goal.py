@@ -49,12 +49,21 @@ def choose_goal(reported: set[str], metric: str | None, goal: str | None) -> Goa
         raise ValueError(f"`metric` must be one of {sorted(reported)}, got metric={metric!r}.")
     if goal not in (None, "max", "min"):
         raise ValueError(f"`goal` must be 'max' or 'min', got goal={goal!r}.")
-    if goal is None:
-        words = {*re.split("[^a-z0-9]+", metric.lower())}
-        if bool(words & LARGER) == bool(words & SMALLER):
-            raise ValueError(
-                f"Say with `goal` whether a larger {metric!r} is better ('max') or a smaller one "
-                "('min'): its name does not tell."
-            )
-        goal = "max" if words & LARGER else "min"
-    return Goal(metric, 1 if goal == "max" else -1)
+    larger = larger_is_better(metric) if goal is None else goal == "max"
+    if larger is None:
+        raise ValueError(
+            f"Say with `goal` whether a larger {metric!r} is better ('max') or a smaller one "
+            "('min'): its name does not tell."
+        )
+    return Goal(metric, 1 if larger else -1)
+
+
+def larger_is_better(metric: str) -> bool | None:
+    """Whether larger values of `metric` are better, None if its name does not tell.
+
+    >>> larger_is_better("valid_accuracy"), larger_is_better("test_loss"), larger_is_better("x")
+    (True, False, None)
+    """
+    words = {*re.split("[^a-z0-9]+", metric.lower())}
+    larger, smaller = bool(words & LARGER), bool(words & SMALLER)
+    return None if larger == smaller else larger

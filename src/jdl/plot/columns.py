@@ -134,13 +134,6 @@ def has_status(results: Any, *statuses: str) -> np.ndarray:
     return np.array([trial.status in statuses for trial in results.trials], bool)
 
 
-def is_better_higher(results: Any, metric: str) -> bool:
-    """Whether larger values of `metric` are better."""
-    if metric == results.metric:
-        return bool(results.specification["goal"] == "max")
-    return "accuracy" in metric
-
-
 def goodness(results: Any, metric: str) -> np.ndarray:
     """(trials,) the rank of each trial's final metric from 0 (worst) to 1 (best), NaN without one.
 
@@ -151,7 +144,7 @@ def goodness(results: Any, metric: str) -> np.ndarray:
     finite = np.isfinite(values)
     if not finite.any():
         return good
-    signed = values[finite] if is_better_higher(results, metric) else -values[finite]
+    signed = values[finite] if results.larger_is_better(metric) else -values[finite]
     _, place, counts = np.unique(signed, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     middle = ends - (counts + 1) / 2

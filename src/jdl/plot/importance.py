@@ -10,7 +10,6 @@ from jdl.plot.columns import (
     column,
     final_values,
     has_status,
-    is_better_higher,
     nothing,
     varying_names,
 )
@@ -61,7 +60,7 @@ def importances(results: Any, metric: str | None = None, seed: int = 0) -> list[
     names = varying_names(results)
     if ended.sum() < FEWEST or not names or np.unique(values[ended]).size < 2:
         return []
-    sign = 1.0 if is_better_higher(results, metric) else -1.0
+    sign = 1.0 if results.larger_is_better(metric) else -1.0
     target = ranks(sign * values[ended])
     # What does not exist stands apart from every value.
     x = np.column_stack([np.nan_to_num(column(results, n).at[ended], nan=-0.5) for n in names])

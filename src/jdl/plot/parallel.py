@@ -12,7 +12,6 @@ from jdl.plot.columns import (
     counts,
     final_values,
     goodness,
-    is_better_higher,
     jitter,
     nothing,
     varying_names,
@@ -130,7 +129,7 @@ def _metric_axis(results: Any, metric: str) -> tuple[np.ndarray, list[tuple[floa
     """The final metric of each trial from 0 to 1, the better the higher, outliers at 0."""
     values = final_values(results, metric)
     finite = values[np.isfinite(values)]
-    higher = is_better_higher(results, metric)
+    higher = results.larger_is_better(metric)
     if not finite.size:
         return values, []
     inside = limit(finite, finite, higher)

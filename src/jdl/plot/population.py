@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jdl.plot.columns import NAMES, counts, final_values, is_better_higher, nothing
+from jdl.plot.columns import NAMES, counts, final_values, nothing
 from jdl.plot.points import is_log
 from jdl.plot.style import DONE, FAINT, INK, STOPPED, new_figure, styled, words
 from jdl.sweep.population import ancestry
@@ -72,7 +72,7 @@ def _draw(results: Any, metric: str) -> Any:
         label="copied another",
     )
     values = final_values(results, metric)
-    signed = values if is_better_higher(results, metric) else -values
+    signed = values if results.larger_is_better(metric) else -values
     best = int(np.nanargmax(signed)) if np.isfinite(signed).any() else 0
     line = ancestry(bred, best, len(steps))[:made]
     above.stairs(line, edges[: made + 1], baseline=None, color=INK, linewidth=1.8)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.plot.columns import counts, has_status, is_better_higher, jitter, nothing
+from jdl.plot.columns import counts, has_status, jitter, nothing
 from jdl.plot.scale import limit, scale_y
 from jdl.plot.style import DONE, FAINT, INK, STOPPED, new_figure, styled, words
 
@@ -84,7 +84,7 @@ def _draw(results: Any, metric: str) -> Any:
         nothing(below, "no trial was stopped early")
         return figure
     every = np.concatenate([r.values for r in rungs])
-    higher = is_better_higher(results, metric)
+    higher = results.larger_is_better(metric)
     inside = limit(every, every, higher)
     below.set_ylabel(words(metric) + scale_y(below, metric, inside, higher))
     low, high = below.get_ylim()

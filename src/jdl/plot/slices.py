@@ -13,7 +13,6 @@ from jdl.plot.columns import (
     counts,
     final_values,
     has_status,
-    is_better_higher,
     jitter,
     nothing,
     say,
@@ -58,7 +57,7 @@ def _draw(results: Any, metric: str) -> Any:
     if not names:
         nothing(figure.add_subplot(), "no hyperparameter varies")
         return figure
-    higher = is_better_higher(results, metric)
+    higher = results.larger_is_better(metric)
     inside = limit(values, values, higher)
     handles: dict[str, Any] = {}
     first = None

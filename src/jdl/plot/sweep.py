@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jdl.plot.columns import NAMES, is_better_higher, say
+from jdl.plot.columns import NAMES, say
 from jdl.plot.points import Point, is_log, is_number, points_by_group, values_of, varying
 from jdl.plot.scale import scale_y
 from jdl.plot.style import FAINT, line_styles, new_figure, styled
@@ -68,7 +68,7 @@ def _draw(
     axes.plot([min(place.values()), max(place.values())], [math.nan, math.nan])
     styles = line_styles(list(groups))
     others = any(n != name for n in varying(results, static=False))
-    maximise = is_better_higher(results, metric)
+    maximise = results.larger_is_better(metric)
     for label, points in groups.items():
         # Where other numbers vary, a line is a profile only if values of `name` recur; and
         # between names there is nothing to join.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jdl.plot.columns import counts, final_values, goodness, is_better_higher, nothing
+from jdl.plot.columns import counts, final_values, goodness, nothing
 from jdl.plot.scale import limit, scale_y
 from jdl.plot.style import DIVERGED, DONE, FAINT, INK, STOPPED, new_figure, styled, words
 
@@ -77,7 +77,7 @@ def _draw(results: Any, metric: str, curves: np.ndarray, steps: np.ndarray) -> A
         word = f"the best {best.size}" if best.size > 1 else "the best"
         handles += axes.plot([], [], color=INK, linewidth=1.7, label=word)
     values = curves[np.isfinite(curves)]
-    higher = is_better_higher(results, metric)
+    higher = results.larger_is_better(metric)
     inside = limit(values, final_values(results, metric), higher)
     scale = scale_y(axes, metric, inside, higher)
     axes.set_ylabel(words(metric) + scale)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from jdl.engine import checkpoint, store
 from jdl.engine.database import StoreError
-from jdl.engine.goal import choose_goal
+from jdl.engine.goal import larger_is_better
 from jdl.engine.keys import to_keys
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.ensemble import ensemble_of
@@ -154,6 +154,16 @@ class Results:
     def _sign(self) -> int:
         return 1 if self.specification["goal"] == "max" else -1
 
+    def larger_is_better(self, metric: str) -> bool:
+        """Whether larger values of `metric` are better: as the run was told, or as its name tells.
+
+        What another split says under the name of what trials are judged by has
+        the same goal; a name that does not tell is better smaller.
+        """
+        if metric.partition("_")[2] == self.metric.partition("_")[2]:
+            return self._sign > 0
+        return bool(larger_is_better(metric))
+
     def _score(self, trial: TrialResult) -> float:
         value = trial.metrics.get(self.metric, math.nan)
         return self._sign * value if math.isfinite(value) else -math.inf
@@ -272,7 +282,7 @@ class Results:
             summaries.append(
                 Summary(dict(key), [t.trial for t in members], mean, stderr, len(values))
             )
-        sign = self._sign if name == self.metric else choose_goal({name}, name, None).sign
+        sign = 1 if self.larger_is_better(name) else -1
         # One lucky seed does not beat a configuration that every seed finished.
         return sorted(
             summaries,
