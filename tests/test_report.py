@@ -285,6 +285,7 @@ def bred_population():
 def test_a_population_is_drawn_with_its_lineage_and_schedules():
     results = bred_population()
     above, *panels = plot.population_figure(results).axes
+    assert all(tick == round(tick) for tick in above.get_yticks())
     assert "2 copies" in above.get_title("left")
     (arrows,) = [c for c in above.collections if len(c.get_segments()) == 2]
     ends = {tuple(map(tuple, segment.tolist())) for segment in arrows.get_segments()}

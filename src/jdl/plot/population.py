@@ -37,9 +37,11 @@ def population_figure(results: Any, metric: str | None = None) -> Any:
 
 def _draw(results: Any, metric: str) -> Any:
     from matplotlib.collections import LineCollection
+    from matplotlib.ticker import MaxNLocator
 
     bred, steps = results.lineage(), results.steps
-    names = list(dict.fromkeys(name for one in bred for name in one.numbers))
+    given = dict.fromkeys(name for one in bred for name in one.numbers)
+    names = [name for name in given if np.unique(results.schedule(name)).size > 1]
     rows = -(-len(names) // COLUMNS)
     members = len(results.trials)
     tall = float(np.clip(0.09 * members, 1.6, 4.2))
@@ -48,6 +50,7 @@ def _draw(results: Any, metric: str) -> Any:
     above = figure.add_subplot(grid[0, :])
     above.set_title(f"Population: {counts(results)}, {sum(_copies(bred)):,} copies")
     above.set_ylabel("member")
+    above.yaxis.set_major_locator(MaxNLocator(integer=True))
     if not bred:
         above.set_axis_off()
         nothing(above, "no member has copied another yet")
