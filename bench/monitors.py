@@ -39,7 +39,7 @@ def epochs(
     indices = random.permutation(EXAMPLES)[: EXAMPLES // BATCH * BATCH].reshape(-1, BATCH)
 
     def lane(state: Any, rate: Any, words: Any) -> Any:
-        trial = train.classifier(model(), optim.adam(rate), example=x[:BATCH])
+        trial = train.classifier(model(), optim.adam(rate))
         trial = diagnose.monitored(trial, monitors) if monitors else trial
 
         def step(state: Any, index: Any) -> Any:
@@ -49,9 +49,9 @@ def epochs(
         state, metrics = jax.lax.scan(step, state, indices)
         return state, jax.tree.map(jnp.mean, metrics), evaluate_split(trial, state, held, 1024)
 
-    trial = train.classifier(model(), optim.adam(1e-3), example=x[:BATCH])
+    trial = train.classifier(model(), optim.adam(1e-3))
     keys = jax.random.split(jax.random.key(1), lanes)
-    states = jax.vmap(trial.init)(keys)
+    states = jax.vmap(lambda key: trial.init(key, shown))(keys)
     rates = jnp.geomspace(1e-4, 1e-2, lanes)
     compiled = jax.jit(jax.vmap(lane)).lower(states, rates, jax.random.key_data(keys)).compile()
 

@@ -38,7 +38,7 @@ def workload(name: str) -> Any:
     import jax
 
     from jdl import data, models, nn, optim, train
-    from jdl.engine.workload import make_workload
+    from jdl.engine.workload import make_workload, splits_of
 
     shape, batch, every, *_ = WORKLOADS[name]
     rng = np.random.default_rng(0)
@@ -69,45 +69,47 @@ def workload(name: str) -> Any:
 
     dataset = data.Dataset(split(max(4 * batch, 256)), split(batch), split(batch))
     del jax
-    return make_workload(
+    work = make_workload(
         make, dataset, epochs=None, steps=100 * every, batch_size=batch, report_every=every,
         eval_batch_size=batch, diverged_above=float("inf"),
     )  # fmt: skip
+    return work, splits_of(dataset)
 
 
 def measure(name: str) -> dict[str, Any]:
     from jdl.engine.plan import use_all_cores
 
     use_all_cores()
+    from jdl.engine.contract import trace_shapes
     from jdl.engine.memory import program_bytes
     from jdl.engine.plan import lane_mesh, make_plan
-    from jdl.engine.program import compile_lanes, trace_shapes
+    from jdl.engine.program import compile_lanes
     from jdl.engine.tune import step_seconds, tuned
 
     numbers = {"lr": np.float32(1e-3)}
-    work, mesh = workload(name), lane_mesh()
+    (work, splits), mesh = workload(name), lane_mesh()
     shapes = trace_shapes(work, numbers)
     _, _, _, widest, many = WORKLOADS[name]
 
     def build(width: int) -> Any:
-        return compile_lanes(work, numbers, mesh, width, 1)
+        return compile_lanes(work, shapes, mesh, width, 1)
 
     program = build(many)
     account, before = program_bytes(program) * mesh.size, reset_peak()
-    step_seconds(program, work, numbers)
+    step_seconds(program, work, numbers, splits)
     peak = status("VmHWM") - before
     del program
     plan = make_plan(work, shapes, 10**6, mesh)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
-        found = tuned(work, shapes, plan, 10**6, mesh, numbers, lambda words: None).lanes
+        found = tuned(work, shapes, plan, 10**6, mesh, numbers, splits, lambda words: None).lanes
     chosen = {"reckoned": plan.lanes, "tuned": found}
     tried = sorted({width for width in WIDTHS if width <= widest} | set(chosen.values()))
     programs = {width: build(width) for width in tried}
     seconds = dict.fromkeys(tried, float("inf"))
     for _ in range(ROUNDS):
         for width, program in programs.items():
-            seconds[width] = min(seconds[width], step_seconds(program, work, numbers))
+            seconds[width] = min(seconds[width], step_seconds(program, work, numbers, splits))
             print(f"  {name}: {width} lanes a device, {1e6 * seconds[width]:.3g} us", flush=True)
     best = min(seconds.values())
     return {

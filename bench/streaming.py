@@ -25,8 +25,8 @@ import harness
 from jdl import data, models, optim, train
 from jdl.data.source import Reader, Stream, chunks
 from jdl.data.stream import batches, prefetch
+from jdl.engine.contract import trace_shapes
 from jdl.engine.keys import trial_keys
-from jdl.engine.program import trace_shapes
 from jdl.engine.workload import make_workload
 from jdl.train.layout import make_layout
 from jdl.train.programs import make_programs

@@ -241,7 +241,6 @@ flat = init.constant(0.05)
 equal = train.classifier(
     nn.chain(nn.dense(16, kernel_init=flat), nn.relu, nn.dense(10, kernel_init=flat)),
     optim.adam(0.01),
-    example=x[:64],
 )
 finding = diagnose.symmetry(equal, (x[:64], digits.train[1][:64]), key=jax.random.key(0))
 for problem in finding.problems:

@@ -28,7 +28,7 @@ def trial_of(init, apply, learning_rate):
     def loss(params, batch):
         return losses.softmax_cross_entropy(apply(params, batch[0]), batch[1]).mean()
 
-    def start(key):
+    def start(key, batch):
         params = init(key)
         return params, optimizer.init(params)
 

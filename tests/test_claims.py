@@ -54,7 +54,7 @@ def fit(make, digits, steps, *, seeds=3, size=32, **numbers):
     test = tuple(jnp.asarray(a) for a in digits.test)
 
     def one(seed, *values):
-        trial = train.classifier(*make(dict(zip(numbers, values))), example=x[:1])
+        trial = train.classifier(*make(dict(zip(numbers, values))))
         begin, pick, noise = jax.random.split(jax.random.fold_in(jax.random.key(7), seed), 3)
         drawn = jax.random.randint(pick, (steps, size), 0, len(x)), jax.random.split(noise, steps)
 
@@ -62,7 +62,7 @@ def fit(make, digits, steps, *, seeds=3, size=32, **numbers):
             picked, key = picked_and_key
             return trial.step(state, (x[picked], y[picked]), key)[0], None
 
-        state = jax.lax.scan(step, trial.init(begin), drawn)[0]
+        state = jax.lax.scan(step, trial.init(begin, (x, y)), drawn)[0]
         return state, trial.evaluate(state, test)
 
     axes = [*map(jnp.asarray, numbers.values()), jnp.arange(seeds)]
@@ -297,7 +297,7 @@ def test_5_equal_weights_never_separate(wrong, digits):
     # And it is found before training.
     x, y = (a[:64] for a in digits.train)
     model = models.mlp((16, 10), kernel_init=init.constant(0.05))
-    trial = train.classifier(model, optim.adam(0.01), example=x)
+    trial = train.classifier(model, optim.adam(0.01))
     found = diagnose.symmetry(trial, (x, y), key=jax.random.key(0))
     assert found.problems and found.problems[0].verdict == "wrong"
 
@@ -670,16 +670,15 @@ def test_14_coarse_to_fine_finds_what_a_wide_search_misses_at_equal_cost(digits)
     @jax.jit
     def trained(points, epochs):
         def one(point):
-            trial = train.classifier(
-                model, optim.momentum(10 ** point[0]), l2=10 ** point[1], example=x[:1]
-            )
+            trial = train.classifier(model, optim.momentum(10 ** point[0]), l2=10 ** point[1])
 
             def step(i, state):
                 key = jax.random.fold_in(jax.random.key(1), i)
                 picked = jax.random.randint(key, (32,), 0, len(x))
                 return trial.step(state, (x[picked], y[picked]), jax.random.key(2))[0]
 
-            state = jax.lax.fori_loop(0, epochs * 39, step, trial.init(jax.random.key(3)))
+            start = trial.init(jax.random.key(3), (x, y))
+            state = jax.lax.fori_loop(0, epochs * 39, step, start)
             return trial.evaluate(state, valid)["loss"]
 
         return jax.vmap(one)(points)

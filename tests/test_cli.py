@@ -357,7 +357,7 @@ def test_a_trial_is_made_of_what_the_space_names():
     trial = recipe.trial_maker(dataset)(hp)
     import jax
 
-    state = jax.eval_shape(trial.bind(dataset.train).init, jax.random.key(0))
+    state = jax.eval_shape(trial.init, jax.random.key(0), dataset.train)
     kernels = [leaf.shape for leaf in jax.tree.leaves(state.params) if len(leaf.shape) == 2]
     assert kernels == [(64, 7), (7, 3), (3, 10)]
 

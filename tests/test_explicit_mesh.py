@@ -8,7 +8,6 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jdl import models, nn, optim, train
-from jdl.engine.trial import bound
 
 RNG = np.random.default_rng(0)
 IMAGES, ROWS = RNG.normal(size=(4, 8, 8, 3)), RNG.normal(size=(4, 6))
@@ -78,8 +77,7 @@ def test_training_steps_are_those_of_one_device(x64, task):
             (TOKENS, TOKENS[:, ::-1]),
         ),
     }[task]
-    trial = bound(trial, batch)
-    state = trial.init(jax.random.key(0))
+    state = trial.init(jax.random.key(0), batch)
     step = jax.jit(trial.step)
     mesh = jax.make_mesh((2,), ("data",))
     with jax.set_mesh(mesh):

@@ -67,9 +67,10 @@ def jdl_program(steps: int) -> Ready:
     """The engine's compiled segment, called without its host's loop, at the width of the plan."""
     import jax
 
+    from jdl.engine.contract import trace_shapes
     from jdl.engine.plan import lane_mesh, make_plan, use_all_cores
-    from jdl.engine.program import Assignment, LaneProgram, compile_lanes, trace_shapes
-    from jdl.engine.workload import make_workload
+    from jdl.engine.program import Assignment, LaneProgram, compile_lanes
+    from jdl.engine.workload import make_workload, splits_of
 
     use_all_cores()
     work = make_workload(
@@ -91,14 +92,14 @@ def jdl_program(steps: int) -> Ready:
         compile_seconds = 0.0
         start = time.perf_counter()
         if plan.lanes not in programs:
-            programs[plan.lanes] = compile_lanes(work, example, mesh, plan.lanes, plan.unroll)
+            programs[plan.lanes] = compile_lanes(work, shapes, mesh, plan.lanes, plan.unroll)
             compile_seconds = time.perf_counter() - start
         program = programs[plan.lanes]
         width, every = program.width, np.ones(program.width, bool)
         segments = math.ceil(len(rates) / width)
         padded = np.resize(np.asarray(rates, np.float32), segments * width).reshape(-1, width)
         streams = np.arange(segments * width, dtype=np.uint32).reshape(-1, width)
-        data = jax.device_put(work.data, program.replicated)
+        data = jax.device_put(splits_of(_splits()), program.replicated)
         root, count = jax.device_put((np.uint32(0), np.int32(1)), program.replicated)
         lanes, outcomes = program.empty(), []
         for rate, stream in zip(padded, streams):

@@ -150,7 +150,7 @@ def polynomial(wrong=1.0):
         return cube(state["a"]) + jnp.sum(jnp.abs(state["b"])) * jnp.mean(batch[0])
 
     return Trial(
-        init=lambda key: {"a": jnp.array([[0.7, -1.3]]), "b": jnp.zeros((1, 2))},
+        init=lambda key, batch: {"a": jnp.array([[0.7, -1.3]]), "b": jnp.zeros((1, 2))},
         step=lambda state, batch, key: (state, {"loss": loss(state, batch)}),
         evaluate=lambda state, batch: {"loss": loss(state, batch)},
     )
@@ -178,8 +178,8 @@ def test_dead_units_are_those_of_the_whole_data_set():
     model = nn.chain(nn.dense(4), nn.relu, nn.dense(2))
     x = np.zeros((300, 3), np.float32)
     x[299, 0] = 1.0  # only the last example switches unit 1 on
-    trial = train.classifier(model, optim.sgd(0.1), example=x)
-    state = trial.init(jax.random.key(0))
+    trial = train.classifier(model, optim.sgd(0.1))
+    state = trial.init(jax.random.key(0), (x, None))
     kernel = jnp.zeros((3, 4)).at[0, 1].set(2.0)
     first = {"kernel": kernel, "bias": jnp.array([1.0, -1.0, -1.0, 0.5])}
     state = state._replace(params=(first, *state.params[1:]))
@@ -241,13 +241,13 @@ def test_a_multiple_of_a_rate_is_that_rate():
     batch = jnp.asarray(x), jnp.zeros(8, jnp.int32)
 
     def after(trial):
-        state = trial.init(jax.random.key(0))
+        state = trial.init(jax.random.key(0), batch)
         for i in range(3):
             state, _ = trial.step(state, batch, jax.random.key(i + 1))
         return jax.tree.leaves(state.params)
 
     def at(rate):
-        return train.classifier(nn.dense(2), optim.adam(rate), example=x)
+        return train.classifier(nn.dense(2), optim.adam(rate))
 
     for a, b in zip(after(diagnose.rescaled(at(0.02))(5.0)), after(at(0.1))):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)

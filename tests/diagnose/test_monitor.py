@@ -50,8 +50,9 @@ def test_training_is_as_without_them(both):
 def test_a_lane_reports_what_the_trial_alone_does():
     dataset = digits()
     x, y = (jnp.asarray(a[:100]) for a in dataset.train)
-    trial = diagnose.monitored(make_trial({"lr": 0.01})).bind((x, y))
-    states = jax.vmap(trial.init)(jax.random.split(jax.random.key(2), 3))
+    trial = diagnose.monitored(make_trial({"lr": 0.01}))
+    keys = jax.random.split(jax.random.key(2), 3)
+    states = jax.vmap(lambda key: trial.init(key, (x, y)))(keys)
     lanes = jax.jit(jax.vmap(lambda state: trial.evaluate(state, (x, y))))(states)
     for lane in range(3):
         alone = trial.evaluate(jax.tree.map(lambda a, i=lane: a[i], states), (x, y))
@@ -64,8 +65,8 @@ def test_what_they_say_is_what_a_loop_finds():
     x = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
     y = (np.arange(64) % 2).astype(np.int32)
     layers = nn.chain(nn.dense(7), nn.relu, nn.dense(2))
-    trial = train.classifier(layers, optim.sgd(0.25), example=x)
-    state = trial.init(jax.random.key(1))
+    trial = train.classifier(layers, optim.sgd(0.25))
+    state = trial.init(jax.random.key(1), (x, y))
     first, none, last = state.params
     # Three of seven units off, whatever comes.
     first = first | {"bias": jnp.where(jnp.arange(7) < 3, -1e3, first["bias"])}
@@ -92,22 +93,21 @@ def test_one_of_your_own_and_names_that_clash():
         [lambda trial, state, batch: {"largest": jnp.max(jnp.abs(state.params[1]["kernel"]))}],
     )
     batch = tuple(jnp.asarray(a[:40]) for a in digits().train)
-    bound = own.bind(batch)
-    state = bound.init(jax.random.key(0))
-    assert float(bound.evaluate(state, batch)["largest"]) > 0
-    clash = diagnose.monitored(bound, [lambda trial, state, batch: {"loss": jnp.float32(0)}])
+    state = own.init(jax.random.key(0), batch)
+    assert float(own.evaluate(state, batch)["largest"]) > 0
+    clash = diagnose.monitored(own, [lambda trial, state, batch: {"loss": jnp.float32(0)}])
     with pytest.raises(ValueError, match="Two of trial and monitors report 'loss'"):
         clash.evaluate(state, batch)
     with pytest.raises(ValueError, match="`monitors` must be one of"):
-        diagnose.monitored(bound, ["deadness"])
+        diagnose.monitored(own, ["deadness"])
 
 
 def test_a_model_that_is_not_looked_at_is_the_same_program():
     model = nn.chain(nn.dense(7), nn.relu, nn.dense(2))
     x = jnp.ones((3, 5))
-    trial = train.classifier(model, optim.sgd(0.1), example=x)
-    state = trial.init(jax.random.key(0))
+    trial = train.classifier(model, optim.sgd(0.1))
     batch = x, jnp.zeros(3, jnp.int32)
+    state = trial.init(jax.random.key(0), batch)
     before = str(jax.make_jaxpr(trial.evaluate)(state, batch))
     diagnose.tap(trial.evaluate, state, batch)
     diagnose.monitored(trial).evaluate(state, batch)

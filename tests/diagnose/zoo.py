@@ -86,7 +86,7 @@ def hand_written(apply, init=None, summed=False, evaluate=None, noise=None):
     def make(rate):
         optimizer = optim.adam(rate)
 
-        def begin(key):
+        def begin(key, batch):
             params = (init or start)(key)
             return {"params": params, "moments": optimizer.init(params)}
 
@@ -241,7 +241,9 @@ def negative_l2(outputs_of, strength):
             }
 
         plain = hand_written(outputs_of)(rate)
-        return Trial(lambda key: {"params": plain.init(key)["params"]}, step, plain.evaluate)
+        return Trial(
+            lambda key, batch: {"params": plain.init(key, batch)["params"]}, step, plain.evaluate
+        )
 
     return make
 

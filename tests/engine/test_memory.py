@@ -11,6 +11,7 @@ from tests.engine.toys import dataset, line_trial
 
 from jdl import sweep
 from jdl.engine import memory
+from jdl.engine.contract import trace_shapes
 from jdl.engine.plan import lane_mesh
 from jdl.engine.program import LaneProgram, compile_lanes
 from jdl.engine.workload import make_workload
@@ -38,11 +39,11 @@ def test_the_account_of_a_program_holds_its_lanes_and_its_data():
         lambda numbers: line_trial(numbers["lr"]), dataset(), epochs=2, steps=None, batch_size=4,
         report_every=None, eval_batch_size=100, diverged_above=1e6,
     )  # fmt: skip
-    numbers = {"lr": np.float32(0.1)}
-    programs = [compile_lanes(work, numbers, lane_mesh(1), lanes, 1) for lanes in (100, 200)]
+    shapes = trace_shapes(work, {"lr": np.float32(0.1)})
+    programs = [compile_lanes(work, shapes, lane_mesh(1), lanes, 1) for lanes in (100, 200)]
     bytes_of = [memory.program_bytes(program) for program in programs]
     lane = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(programs[0].shapes.lane))
-    data = sum(a.nbytes for split in work.data.values() for a in split)
+    data = sum(a.nbytes for split in dataset() for a in split)
     assert bytes_of[0] > 100 * lane + data
     assert 100 * lane < bytes_of[1] - bytes_of[0] <= bytes_of[0] - data
 

@@ -7,8 +7,8 @@ import pytest
 from tests.engine.toys import dataset, line_trial
 
 from jdl.engine import plan
+from jdl.engine.contract import trace_shapes
 from jdl.engine.plan import lane_bytes, lane_mesh, make_plan
-from jdl.engine.program import trace_shapes
 from jdl.engine.workload import make_workload
 
 

@@ -10,11 +10,13 @@ from tests.engine.toys import dataset, line_trial
 
 from jdl import sweep
 from jdl.engine import tune
+from jdl.engine.contract import trace_shapes
 from jdl.engine.plan import Plan, lane_mesh
-from jdl.engine.program import compile_lanes, trace_shapes
-from jdl.engine.workload import make_workload
+from jdl.engine.program import compile_lanes
+from jdl.engine.workload import make_workload, splits_of
 
 NUMBERS = {"lr": np.float32(0.1)}
+DATA = splits_of(dataset())
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def clock(monkeypatch, tmp_path):
     timed = []
 
     def set_clock(seconds, room=None):
-        def step_seconds(program, work, numbers):
+        def step_seconds(program, work, numbers, data):
             timed.append(program)
             return seconds(program)
 
@@ -60,7 +62,7 @@ def test_the_fastest_width_is_found(toy, clock, fastest, start, trials, found, t
     timed = clock(lambda lanes: 1e-6 * (1 + abs(np.log2(lanes / fastest))))
     plan = Plan(start, 2, 1000, "reckoned")
     said = []
-    chosen = tune.tuned(*toy, plan, trials, lane_mesh(1), NUMBERS, said.append)
+    chosen = tune.tuned(*toy, plan, trials, lane_mesh(1), NUMBERS, DATA, said.append)
     if trials > 1000:
         assert chosen.lanes == tune.even_width(found, trials, 1)
     assert sorted({*timed}) == tried and len(said) == len(tried)
@@ -73,7 +75,7 @@ def test_the_fastest_width_is_found(toy, clock, fastest, start, trials, found, t
 def test_widths_that_do_not_fit_are_not_timed(toy, clock, room, found, tried):
     timed = clock(lambda lanes: 1e-6 / lanes, room)
     plan, said = Plan(32, 1, 1000, "reckoned"), []
-    chosen = tune.tuned(*toy, plan, 2**12, lane_mesh(1), NUMBERS, said.append)
+    chosen = tune.tuned(*toy, plan, 2**12, lane_mesh(1), NUMBERS, DATA, said.append)
     assert chosen.lanes == found and sorted({*timed}) == tried
     assert "32 lanes a device: too many for it." in said
 
@@ -83,7 +85,7 @@ def test_what_was_timed_is_remembered_by_program(toy, clock, tmp_path):
     plan = Plan(8, 2, 1000, "reckoned")
 
     def again(shapes):
-        return tune.tuned(toy[0], shapes, plan, 8000, lane_mesh(1), NUMBERS, print).lanes
+        return tune.tuned(toy[0], shapes, plan, 8000, lane_mesh(1), NUMBERS, DATA, print).lanes
 
     assert again(toy[1]) == 8 and len(timed) == 3 * tune.ROUNDS
     assert again(toy[1]) == 8 and len(timed) == 3 * tune.ROUNDS
@@ -110,7 +112,7 @@ def test_what_is_damaged_is_timed_again(toy, clock, tmp_path, damage):
     work, shapes = toy
     path.write_text(damage.replace("KEY", tune._key(shapes, work, lane_mesh(1))))
     plan = Plan(4, 1, 1000, "reckoned")
-    assert tune.tuned(work, shapes, plan, 1000, lane_mesh(1), NUMBERS, print).lanes == 4
+    assert tune.tuned(work, shapes, plan, 1000, lane_mesh(1), NUMBERS, DATA, print).lanes == 4
     assert timed and len(json.loads(path.read_text())) == 1
 
 
@@ -119,7 +121,7 @@ def test_with_more_trials_than_before_wider_lanes_are_tried(toy, clock):
 
     def width(trials):
         plan = Plan(4, 1, 1000, "reckoned")
-        lanes = tune.tuned(*toy, plan, trials, lane_mesh(1), NUMBERS, print).lanes
+        lanes = tune.tuned(*toy, plan, trials, lane_mesh(1), NUMBERS, DATA, print).lanes
         return lanes, len(timed)
 
     assert width(2)[0] == 2
@@ -132,12 +134,15 @@ def test_with_more_trials_than_before_wider_lanes_are_tried(toy, clock):
 def test_widths_take_turns_because_the_machine_has_moods(toy, clock):
     slow = iter([True] * 3 + [False] * 1000)  # a neighbour at first
     clock(lambda lanes: (5e-6 if next(slow) else 1e-6) * (1 + abs(np.log2(lanes / 4))))
-    chosen = tune.tuned(*toy, Plan(4, 1, 1000, "reckoned"), 1000, lane_mesh(1), NUMBERS, print)
+    chosen = tune.tuned(
+        *toy, Plan(4, 1, 1000, "reckoned"), 1000, lane_mesh(1), NUMBERS, DATA, print
+    )
     assert chosen.lanes == 4 and "1 us a step" in chosen.reason
 
 
 def test_the_time_of_a_step_is_that_of_one_lane(toy):
-    seconds = tune.step_seconds(compile_lanes(toy[0], NUMBERS, lane_mesh(1), 4, 1), toy[0], NUMBERS)
+    program = compile_lanes(*toy, lane_mesh(1), 4, 1)
+    seconds = tune.step_seconds(program, toy[0], NUMBERS, DATA)
     assert 1e-9 < seconds < 1e-2
 
 

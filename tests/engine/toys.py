@@ -39,7 +39,7 @@ class LineState(NamedTuple):
 def line_trial(learning_rate, steps: int = 10, batch_size: int = 4) -> Trial:
     """Least squares by gradient descent, in plain functions."""
 
-    def init(key):
+    def init(key, batch):
         start = jax.random.normal(key, (3,))
         return LineState(
             start,

@@ -14,11 +14,12 @@ from tests.engine.toys import dataset, line_trial
 
 from jdl import sweep
 from jdl.engine import store
+from jdl.engine.contract import trace_shapes
 from jdl.engine.goal import Goal
 from jdl.engine.group import Group, Queued
 from jdl.engine.loop import Loop
 from jdl.engine.plan import lane_mesh, make_plan
-from jdl.engine.program import LaneProgram, Outcome, trace_shapes
+from jdl.engine.program import LaneProgram, Outcome
 from jdl.engine.progress import Progress
 from jdl.engine.supply import Supply
 from jdl.engine.workload import make_workload

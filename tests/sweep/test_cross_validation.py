@@ -8,7 +8,7 @@ from tests.engine.toys import dataset, line_trial
 
 from jdl import nn, optim, sweep, train
 from jdl.data import Dataset
-from jdl.sweep.cross_validation import by_fold, deal
+from jdl.sweep.cross_validation import deal
 
 
 def test_every_example_is_in_one_fold():
@@ -86,4 +86,3 @@ def test_a_classifier_learns_its_shape_and_checks_its_labels():
         sweep.cross_validate(make_trial, {"fold": 1}, data)
     with pytest.raises(ValueError, match="`count` of `folds` must be at least 2, got 1"):
         sweep.folds(1)
-    assert by_fold(make_trial)({"lr": 0.1, "fold": 0}).bind is not None

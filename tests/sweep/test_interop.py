@@ -30,7 +30,7 @@ def trial_of(init, apply, learning_rate) -> Trial:
         logits = jax.nn.log_softmax(apply(params, x))
         return -jnp.mean(jnp.take_along_axis(logits, labels[:, None], 1))
 
-    def start(key):
+    def start(key, batch):
         params = init(key)
         return State(params, optimizer.init(params))
 

@@ -110,7 +110,9 @@ def surrogate(hp):
         return state - 0.02 * 2 * h * state, {"loss": loss}
 
     return Trial(
-        lambda key: jnp.array([0.9, 0.9]), step, lambda state, batch: {"loss": jnp.sum(state**2)}
+        lambda key, batch: jnp.array([0.9, 0.9]),
+        step,
+        lambda state, batch: {"loss": jnp.sum(state**2)},
     )
 
 
@@ -140,7 +142,9 @@ def noisy_bowl(hp):
         return state - hp["lr"] * gradient, {"loss": jnp.mean(state**2)}
 
     return Trial(
-        lambda key: jnp.full(64, 30.0), step, lambda state, batch: {"loss": jnp.mean(state**2)}
+        lambda key, batch: jnp.full(64, 30.0),
+        step,
+        lambda state, batch: {"loss": jnp.mean(state**2)},
     )
 
 

@@ -221,8 +221,8 @@ def test_numbers_on_which_nothing_depends_are_named(capsys):
         trial = line_trial(hp["lr"])
         evaluate = trial.evaluate
 
-        def init(key):
-            state = trial.init(key)
+        def init(key, batch):
+            state = trial.init(key, batch)
             return state._replace(weights=state.weights * hp["scale"])
 
         return trial._replace(
@@ -361,7 +361,7 @@ class TestErrors:
 
     def test_a_number_used_as_a_shape(self):
         def make(hp):
-            return line_trial(0.1)._replace(init=lambda key: jnp.zeros(hp["width"]))
+            return line_trial(0.1)._replace(init=lambda key, batch: jnp.zeros(hp["width"]))
 
         with pytest.raises(ValueError, match="static=True"):
             sweep.run(make, {"width": sweep.integer(1, 4)}, dataset(), epochs=1, **QUIET)
@@ -400,7 +400,7 @@ class TestErrors:
             trial = line_trial(hp["lr"])
             return trial._replace(evaluate=lambda state, batch: {"loss": batch[1]})
 
-        with pytest.raises(TypeError, match=r"evaluate must give metrics as a dict .*\(20,\)"):
+        with pytest.raises(TypeError, match=r"evaluate must give metrics as a dict .*\(7,\)"):
             sweep.run(make, {"lr": 0.1}, dataset(), epochs=1, **QUIET)
 
     def test_no_trial(self):
@@ -445,7 +445,10 @@ def test_a_trial_whose_state_holds_a_typed_key():
     def make(hp):
         trial = line_trial(hp["lr"])
         return Trial(
-            lambda key: (trial.init(jax.random.fold_in(key, 0)), jax.random.fold_in(key, 1)),
+            lambda key, batch: (
+                trial.init(jax.random.fold_in(key, 0), batch),
+                jax.random.fold_in(key, 1),
+            ),
             lambda state, batch, key: (
                 (trial.step(state[0], batch, key)[0], jax.random.fold_in(state[1], 1)),
                 {"loss": jnp.float32(1)},

@@ -32,7 +32,7 @@ def test_a_step_is_a_training_and_a_sign_of_its_hypergradient():
     batch = (x, x @ np.array([1.0, -2.0, 0.5], np.float32))  # the ninth example is left over
     for rate, way in ((1e-3, 1), (2.0, -1)):
         trial = make_trial({"lr": rate, "meta": 0.1})
-        state = trial.init(jax.random.key(3))
+        state = trial.init(jax.random.key(3), batch)
         after, metrics = trial.step(state, batch, jax.random.key(4))
         parts = jax.tree.map(lambda a: a[:8].reshape(4, 2, *a.shape[1:]), batch)
         training, held_out = (jax.tree.map(lambda a, s=s: a[s], parts) for s in (slice(3), 3))
@@ -73,4 +73,5 @@ def test_errors():
         sweep.self_tuning(jax.random.normal, loss, optim.sgd, {})
     trial = make_trial({"lr": 0.1, "meta": 0.1})
     with pytest.raises(ValueError, match="A batch of 2 examples cannot be cut into 4 parts"):
-        trial.step(trial.init(jax.random.key(0)), (np.ones((2, 3)), np.ones(2)), jax.random.key(1))
+        batch = np.ones((2, 3)), np.ones(2)
+        trial.step(trial.init(jax.random.key(0), batch), batch, jax.random.key(1))

@@ -16,12 +16,12 @@ Y = (X @ np.array([1.0, -2.0, 0.5], np.float32) > 0).astype(np.int32)
 
 
 def linear(rate=0.3):
-    return train.classifier(nn.chain(nn.dense(2)), optim.sgd(rate), example=X)
+    return train.classifier(nn.chain(nn.dense(2)), optim.sgd(rate))
 
 
 def iterates(trial, steps):
     """The states of a trial, step by step."""
-    state = trial.init(jax.random.key(3))
+    state = trial.init(jax.random.key(3), (X, Y))
     step = jax.jit(trial.step)
     states = []
     for number in range(steps):
@@ -40,7 +40,7 @@ def test_by_hand():
     alone = iterates(linear(), 9)
     beside = iterates(train.averaged(linear(), averages), 9)
     kernels = [np.asarray(s.params[0]["kernel"], np.float64) for s in alone]
-    start = np.asarray(linear().init(jax.random.key(3)).params[0]["kernel"], np.float64)
+    start = np.asarray(linear().init(jax.random.key(3), (X, Y)).params[0]["kernel"], np.float64)
     ema, slow, weight = np.zeros_like(start), start, 0.0
     for number, (kernel, state) in enumerate(zip(kernels, beside)):
         ema, weight = 0.7 * ema + 0.3 * kernel, 0.7 * weight + 0.3
@@ -83,10 +83,10 @@ def test_predicts_with_the_average_that_is_named():
 def test_statistics_of_batch_norm_are_the_averaged_networks_own():
     """Of one batch over and over, running statistics become that batch's under the parameters."""
     model = nn.chain(nn.dense(4), nn.batch_norm(momentum=0.5), nn.relu, nn.dense(2))
-    base = train.classifier(model, optim.sgd(0.0001), example=X)
+    base = train.classifier(model, optim.sgd(0.0001))
     # An average that stays where it began, far from where the iterate has gone.
     trial = train.averaged(base, {"ema": optim.parameter_ema(1.0, debias=False)})
-    state = trial.init(jax.random.key(5))
+    state = trial.init(jax.random.key(5), (X, Y))
     began = state.last.params[0]["kernel"]
     moved = jax.tree.map(lambda w: w + 1.0, state.last.params)
     state = state._replace(last=state.last._replace(params=moved))
@@ -128,11 +128,11 @@ def test_the_decay_of_a_lane_is_swept_and_judged_by():
 
 def test_the_averages_cost_no_backward_pass():
     model = nn.chain(nn.dense(64), nn.batch_norm(), nn.dense(2))
-    base = train.classifier(model, optim.sgd(0.1), example=X)
+    base = train.classifier(model, optim.sgd(0.1))
     trial = train.averaged(base, {"ema": optim.parameter_ema(0.9)})
 
     def flops(trial):
-        args = jax.eval_shape(trial.init, jax.random.key(0)), (X, Y), jax.random.key(1)
+        args = jax.eval_shape(trial.init, jax.random.key(0), (X, Y)), (X, Y), jax.random.key(1)
         return jax.jit(trial.step).lower(*args).compile().cost_analysis()["flops"]
 
     forward = 2 * 60 * (3 * 64 + 64 * 2)
@@ -156,7 +156,8 @@ def test_errors(averages, options, message):
 
 
 def test_an_average_that_is_not_there():
-    state = train.averaged(linear(), {"ema": optim.parameter_ema(0.9)}).init(jax.random.key(0))
+    trial = train.averaged(linear(), {"ema": optim.parameter_ema(0.9)})
+    state = trial.init(jax.random.key(0), (X, Y))
     with pytest.raises(ValueError, match="`name` must be one of ema, got name='best'"):
         state.of("best")
 
@@ -171,9 +172,9 @@ def test_augmentation_changes_training_alone():
     model = nn.Layer(
         lambda key, x: ({"w": jnp.ones(())}, {"x": jnp.zeros(x.shape)}), keeps_its_input
     )
-    trial = train.classifier(model, optim.sgd(1e-3), augment=shifted, example=X)
-    plain = train.classifier(model, optim.sgd(1e-3), example=X)
-    state, step = trial.init(jax.random.key(0)), jax.jit(trial.step)
+    trial = train.classifier(model, optim.sgd(1e-3), augment=shifted)
+    plain = train.classifier(model, optim.sgd(1e-3))
+    state, step = trial.init(jax.random.key(0), (X, Y)), jax.jit(trial.step)
     gaps = []
     for number in range(2):
         after, _ = step(state, (X, Y), jax.random.fold_in(jax.random.key(1), number))
@@ -185,8 +186,8 @@ def test_augmentation_changes_training_alone():
 
 def test_mixed_labels_have_an_accuracy():
     trial = train.classifier(
-        nn.chain(nn.dense(2)), optim.sgd(1e-3), augment=data.augment.mixup(0.4, 2), example=X
+        nn.chain(nn.dense(2)), optim.sgd(1e-3), augment=data.augment.mixup(0.4, 2)
     )
     one, two = jax.random.split(jax.random.key(0))
-    _, metrics = jax.jit(trial.step)(trial.init(one), (X, Y), two)
+    _, metrics = jax.jit(trial.step)(trial.init(one, (X, Y)), (X, Y), two)
     assert 0 <= float(metrics["accuracy"]) <= 1 and np.isfinite(metrics["loss"])

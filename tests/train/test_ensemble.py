@@ -138,7 +138,9 @@ def test_errors(results, tmp_path):
         train.greedy_weights(np.ones((2, 3, 2)) / 2, np.zeros(3, int), start=3)
     with pytest.raises(ValueError, match="at least one trained network"):
         train.stacked(make_trial, [])
-    bare = train.Trial(lambda key: 0.0, lambda s, b, k: (s, {"loss": s}), lambda s, b: {"loss": s})
+    bare = train.Trial(
+        lambda key, batch: 0.0, lambda s, b, k: (s, {"loss": s}), lambda s, b: {"loss": s}
+    )
     ensemble = train.stacked(lambda hp: bare, [({}, {}, np.float32(0))])
     with pytest.raises(ValueError, match=r"averages what `Trial.predict` gives"):
         ensemble.predict(DIGITS.test[0])

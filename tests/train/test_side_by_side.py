@@ -39,7 +39,7 @@ def test_each_member_trains_as_if_alone_and_one_that_diverges_ends_no_other():
     biases = np.asarray(result.state.params[1]["bias"])
     x, y = DIGITS.valid
     for index, rate in enumerate(RATES[:2]):
-        start = row.bind((x, y)).init(start_key())
+        start = row.init(start_key(), (x, y))
         kernel = np.asarray(start.params[1]["kernel"][index], np.float64)
         bias = np.zeros(10)
         batches = data.batches(DIGITS.train, jax.random.key(0), 32, stop=30)

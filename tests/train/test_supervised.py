@@ -37,11 +37,9 @@ def by_hand(params, l2=0.0, smoothing=0.0):
 
 @pytest.mark.parametrize("l2,smoothing", [(None, None), (0.3, None), (None, 0.2), (0.7, 0.1)])
 def test_one_step_of_a_classifier_by_hand(l2, smoothing):
-    trial = classifier(
-        nn.chain(nn.dense(3)), optim.sgd(0.5), l2=l2, label_smoothing=smoothing, example=X
-    )
+    trial = classifier(nn.chain(nn.dense(3)), optim.sgd(0.5), l2=l2, label_smoothing=smoothing)
     start, step = jax.random.split(key())
-    state = trial.init(start)
+    state = trial.init(start, (X, LABELS))
     loss, grads, logs = by_hand(state.params, l2 or 0.0, smoothing or 0.0)
     after, metrics = jax.jit(trial.step)(state, (X, LABELS), step)
     # The penalty is in the gradient of the kernel, not of the bias, and not in the loss.
@@ -54,8 +52,8 @@ def test_one_step_of_a_classifier_by_hand(l2, smoothing):
 
 
 def test_regressor_by_hand():
-    trial = regressor(nn.chain(nn.dense(1)), optim.sgd(0.1), example=X)
-    state = trial.init(key())
+    trial = regressor(nn.chain(nn.dense(1)), optim.sgd(0.1))
+    state = trial.init(key(), (X, LABELS))
     y = RANDOM.normal(size=(6, 1)).astype(np.float32)
     kernel, bias = (np.asarray(state.params[0][name]) for name in ("kernel", "bias"))
     prediction = X @ kernel + bias
@@ -72,9 +70,9 @@ def test_training_and_evaluation_see_their_own_mode():
         y = x[:, :3] * params["w"]
         return y, {"calls": state["calls"] + 1} if train else state
 
-    trial = classifier(nn.Layer(init, apply), optim.sgd(0.1), example=X)
+    trial = classifier(nn.Layer(init, apply), optim.sgd(0.1))
     one, two, three = jax.random.split(key(), 3)
-    state, _ = jax.jit(trial.step)(trial.init(one), (X, LABELS), two)
+    state, _ = jax.jit(trial.step)(trial.init(one, (X, LABELS)), (X, LABELS), two)
     state, _ = jax.jit(trial.step)(state, (X, LABELS), three)
     jax.jit(trial.evaluate)(state, (X, LABELS))
     assert state.model_state["calls"] == 2
@@ -87,11 +85,9 @@ def test_what_the_optimizer_is_told():
         seen.update(value=value, again=value_fn(params), moved=value_fn(params))
         return jax.tree.map(jnp.zeros_like, grads), state
 
-    trial = classifier(
-        nn.chain(nn.dense(3)), Optimizer(lambda params: (), update), l2=0.5, example=X
-    )
+    trial = classifier(nn.chain(nn.dense(3)), Optimizer(lambda params: (), update), l2=0.5)
     one, two = jax.random.split(key())
-    state = trial.init(one)
+    state = trial.init(one, (X, LABELS))
     trial.step(state, (jnp.asarray(X), jnp.asarray(LABELS)), two)
     loss, _, _ = by_hand(state.params)
     penalty = 0.25 * np.sum(np.square(state.params[0]["kernel"]))
@@ -99,12 +95,12 @@ def test_what_the_optimizer_is_told():
     np.testing.assert_allclose(seen["again"], seen["value"], rtol=1e-6)
 
 
-def test_bind_and_what_is_missing_without():
+def test_the_shapes_of_a_batch_are_enough_to_start():
     trial = classifier(nn.chain(nn.dense(3)), optim.sgd(0.1))
-    with pytest.raises(ValueError, match=r"does not know the shape.*example=x"):
-        trial.init(key())
-    state = trial.bind((X, LABELS)).init(key())
+    state = trial.init(key(), (jax.ShapeDtypeStruct(X.shape, X.dtype), None))
+    same = trial.init(key(), (X, LABELS))
     assert isinstance(state, TrainState) and state.params[0]["kernel"].shape == (3, 3)
+    np.testing.assert_array_equal(state.params[0]["kernel"], same.params[0]["kernel"])
 
 
 def test_labels_that_the_model_has_no_logit_for():

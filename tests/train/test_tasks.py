@@ -96,10 +96,8 @@ def coder(noise, rate=0.01):
 def test_reconstruction_by_hand():
     """A linear autoencoder's error is that of its two matrices, whatever the labels are."""
     x = np.random.default_rng(0).normal(size=(7, 2, 3)).astype(np.float32)
-    trial = train.autoencoder(
-        nn.chain(nn.flatten, nn.dense(2)), nn.dense(6), optim.sgd(0.1), example=x
-    )
-    state = trial.init(jax.random.key(0))
+    trial = train.autoencoder(nn.chain(nn.flatten, nn.dense(2)), nn.dense(6), optim.sgd(0.1))
+    state = trial.init(jax.random.key(0), (x, None))
     (_, first), second = jax.tree.map(np.asarray, state.params)
     flat = x.reshape(7, 6)
     back = (flat @ first["kernel"] + first["bias"]) @ second["kernel"] + second["bias"]
@@ -113,8 +111,8 @@ def test_noise_is_in_the_inputs_of_training_alone():
     still = nn.Layer(
         lambda key, x: ({"w": np.float32(1)}, {}), lambda p, s, x, **options: (x * p["w"], s)
     )
-    trial = train.autoencoder(still, nn.identity, optim.sgd(1e-6), noise=0.5, example=x)
-    state = jax.tree.map(jax.numpy.asarray, trial.init(jax.random.key(0)))
+    trial = train.autoencoder(still, nn.identity, optim.sgd(1e-6), noise=0.5)
+    state = jax.tree.map(jax.numpy.asarray, trial.init(jax.random.key(0), (x, x[:, 0])))
     _, metrics = jax.jit(trial.step)(state, (x, x[:, 0]), jax.random.key(1))
     # A mean of 1200 squares of N(0, 0.25): within four standard errors.
     assert float(metrics["loss"]) == pytest.approx(0.25, abs=4 * 0.25 * np.sqrt(2 / 1200))

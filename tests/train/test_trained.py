@@ -52,8 +52,9 @@ import jax, numpy as np
 from jdl import data, models, optim, train
 x, y = data.digits(image=True).test
 model = models.cnn(10, features=(4, 4), batch_norm=True)
-trial = train.classifier(model, optim.adam(1e-3)).bind((x[:40], y[:40]))
-state, _ = jax.jit(trial.step)(trial.init(jax.random.key(0)), (x[:40], y[:40]), jax.random.key(1))
+trial = train.classifier(model, optim.adam(1e-3))
+batch = x[:40], y[:40]
+state, _ = jax.jit(trial.step)(trial.init(jax.random.key(0), batch), batch, jax.random.key(1))
 train.export("network", trial, state, x)
 np.savez("said.npz", x=x[:40], y=train.predict(trial, state, x[:40]))
 """
@@ -100,9 +101,8 @@ def test_gradient_accumulation():
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), jnp.uint32(2**32 - 2))
     order = np.asarray(data.batch_indices(key, 0, 40, 8, 320)).reshape(10, 32)
     x, y = splits.train
-    start = trial.bind((x, y)).init(
-        jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), jnp.uint32(2**32 - 1))
-    )
+    own = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), jnp.uint32(2**32 - 1))
+    start = trial.init(own, (x, y))
     kernel, bias = (np.asarray(start.params[1][n], np.float64) for n in ("kernel", "bias"))
     for index in order:
         logits = x[index] @ kernel + bias
@@ -123,7 +123,9 @@ def test_mixed_precision():
 
 
 def test_errors():
-    bare = train.Trial(lambda key: 0.0, lambda s, b, k: (s, {"loss": s}), lambda s, b: {"loss": s})
+    bare = train.Trial(
+        lambda key, batch: 0.0, lambda s, b, k: (s, {"loss": s}), lambda s, b: {"loss": s}
+    )
     with pytest.raises(ValueError, match="This trial has no `predict`"):
         train.predict(bare, 0.0, DIGITS.test[0])
     with pytest.raises(ValueError, match="This trial has no `predict`"):

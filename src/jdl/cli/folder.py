@@ -14,8 +14,8 @@ from typing import Any
 
 from jdl.data import Dataset
 from jdl.engine.checkpoint import write_atomically
+from jdl.engine.contract import fingerprint
 from jdl.engine.database import StoreError
-from jdl.engine.specification import fingerprint
 
 NOTE = "command.json"
 

@@ -11,7 +11,7 @@ import numpy as np
 from jdl.diagnose.finding import Finding, Problem, graded
 from jdl.diagnose.subject import compiled, length
 from jdl.diagnose.tap import Site, tap
-from jdl.engine.trial import Batch, State, Trial, bound
+from jdl.engine.trial import Batch, State, Trial
 
 BINS = 41
 
@@ -101,13 +101,13 @@ def activation_statistics(trial: Trial, batch: Batch, *, key: Any, seeds: int = 
     deep feedforward neural networks; Lu, Shin, Su, Karniadakis (2019), Dying
     ReLU and initialization.
     """
-    trial = bound(trial, batch)
 
     @compiled
     def look(key: Any, batch: Batch) -> Any:
-        return jax.vmap(lambda k: measure_activations(trial, trial.init(k), batch, histogram=True))(
-            jax.random.split(key, seeds)
-        )
+        def one(key: Any) -> Any:
+            return measure_activations(trial, trial.init(key, batch), batch, histogram=True)
+
+        return jax.vmap(one)(jax.random.split(key, seeds))
 
     return judge_activations(look(key, batch))
 
@@ -188,7 +188,6 @@ def dead_units(trial: Trial, state: State, data: Batch, *, batch_size: int = 512
     """
     batch_size = min(batch_size, length(data))
     count = length(data) // batch_size
-    trial = bound(trial, data)
 
     @compiled
     def look(state: State, data: Batch) -> Any:

@@ -31,7 +31,7 @@ from jdl.diagnose.rate import (
 )
 from jdl.diagnose.subject import classes_in, first, length, rescaled
 from jdl.engine.keys import to_keys, to_words
-from jdl.engine.trial import Batch, Trial, bound
+from jdl.engine.trial import Batch, Trial
 from jdl.nn.summary import flops
 
 MOST = 8192  # training examples that the checks of the trial see; those of the data see all
@@ -114,7 +114,7 @@ def examine(
     dataset = Dataset(*data)
     if isinstance(trial, Trial):
         unit, rate = " times yours", 1.0
-        make: MakeTrial = rescaled(bound(trial, first(dataset.train, batch_size)))
+        make: MakeTrial = rescaled(trial)
     elif rate is None:
         raise ValueError("Give the learning `rate` to judge: the trial is a function of it.")
     else:
@@ -138,7 +138,7 @@ def examine(
     shown, held = _some(dataset.train, MOST), _some(dataset.valid or dataset.train, MOST // 4)
     batch_size = min(batch_size, length(shown))
     batch, probe = first(shown, batch_size), first(shown, PROBE)
-    own = bound(make(rate), batch)
+    own = make(rate)
     run("key_reuse", lambda: key_reuse(own, batch, key=key()))
     run("gradient_check", lambda: gradient_check(own, batch, key=key()))
     run("loss_at_init", lambda: loss_at_init(own, probe, key=key()))
@@ -167,7 +167,7 @@ def examine(
     ranged = run("learning_rate_range", try_rates)
     run("overfit_small_batch", try_few)
     best = float(ranged.figures.get("best", rate))
-    good = bound(make(best), batch)
+    good = make(best)
     run("symmetry", lambda: symmetry(good, batch, key=key()))
     run("gradient_statistics", lambda: gradient_statistics(good, batch, key=key()))
     run("update_ratio", lambda: update_ratio(own, batch, key=key()))
@@ -204,7 +204,7 @@ def _some(split: Batch, most: int) -> Batch:
 def _size(trial: Trial, batch: Batch) -> tuple[int, int, int]:
     """Rates, seeds and steps of the short runs, so that their work stays within the budget."""
     key = jax.random.key(0)
-    state = jax.eval_shape(trial.init, key)
+    state = jax.eval_shape(trial.init, key, batch)
     work = flops(trial.step, state, batch, key)
     for size in _SIZES:
         if 2 * math.prod(size) * work <= _BUDGET:

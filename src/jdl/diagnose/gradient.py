@@ -14,7 +14,7 @@ from jdl.diagnose.finding import Finding, Problem, graded
 from jdl.diagnose.initial import few_steps
 from jdl.diagnose.subject import compiled, layers_of, length, loss_in, objective, params_of
 from jdl.diagnose.tap import tap
-from jdl.engine.trial import Batch, State, Trial, bound
+from jdl.engine.trial import Batch, State, Trial
 
 
 def measure_gradients(trial: Trial, state: State, batch: Batch, key: Any) -> dict[str, Any]:
@@ -86,7 +86,6 @@ def gradient_statistics(
     Sources: Glorot and Bengio (2010), figures 7 and 12; Pascanu, Mikolov,
     Bengio (2013), On the difficulty of training recurrent neural networks.
     """
-    trial = bound(trial, batch)
 
     @compiled
     def look(key: Any, batch: Batch) -> Any:
@@ -178,7 +177,6 @@ def update_ratio(
 
     Source: CS231n, "Ratio of weights:updates", names 1e-3.
     """
-    trial = bound(trial, batch)
 
     @compiled
     def look(key: Any, batch: Batch) -> Any:
@@ -189,7 +187,7 @@ def update_ratio(
                 after = trial.step(state, batch, jax.random.fold_in(run, index))[0]
                 return after, measure_updates(params_of(state), params_of(after))
 
-            ratios = jax.lax.scan(body, trial.init(init), jnp.arange(steps))[1]
+            ratios = jax.lax.scan(body, trial.init(init, batch), jnp.arange(steps))[1]
             return jax.tree.map(lambda r: jnp.median(r[1:]), ratios)
 
         return jax.vmap(one)(jax.random.split(key, seeds))

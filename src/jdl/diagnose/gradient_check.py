@@ -12,7 +12,7 @@ import numpy as np
 from jdl import tree
 from jdl.diagnose.finding import Finding, Problem, graded
 from jdl.diagnose.subject import compiled, first, length, objective, params_of
-from jdl.engine.trial import Batch, Trial, bound
+from jdl.engine.trial import Batch, Trial
 
 STEP = 1e-5  # of a central difference: truncation h**2 and rounding 1e-16 / h are both small
 
@@ -66,12 +66,11 @@ def gradient_check(
     if method not in ("auto", "central", "complex"):
         raise ValueError(f"`method` must be 'auto', 'central' or 'complex', got {method!r}.")
     batch = first(batch, min(examples, length(batch)))
-    trial = bound(trial, batch)
 
     @compiled
     def start(key: Any) -> Any:
         init, run, draw = jax.random.split(key, 3)
-        return trial.init(init), run, jax.random.key_data(draw)
+        return trial.init(init, batch), run, jax.random.key_data(draw)
 
     state, run, draw = start(key)
     with jax.enable_x64(True):

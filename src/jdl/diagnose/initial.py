@@ -20,7 +20,7 @@ from jdl.diagnose.subject import (
     objective,
     params_of,
 )
-from jdl.engine.trial import Batch, State, Trial, bound
+from jdl.engine.trial import Batch, State, Trial
 
 
 def measure_loss(trial: Trial, state: State, batch: Batch) -> dict[str, Any]:
@@ -72,11 +72,10 @@ def loss_at_init(
     course notes CS231n, "Sanity checks", which compare the first loss with
     `log(C)`.
     """
-    trial = bound(trial, batch)
 
     @compiled
     def look(key: Any, batch: Batch) -> Any:
-        return jax.vmap(lambda k: measure_loss(trial, trial.init(k), batch))(
+        return jax.vmap(lambda k: measure_loss(trial, trial.init(k, batch), batch))(
             jax.random.split(key, seeds)
         )
 
@@ -183,14 +182,13 @@ def regularization_raises_loss(
 
     Source: CS231n, "Sanity checks": raising the strength must raise the loss.
     """
-    plain, penalised = bound(plain, batch), bound(penalised, batch)
 
     @compiled
     def look(key: Any, batch: Batch) -> Any:
         init, step = jax.random.split(key)
         values, weights = [], []
         for trial in (plain, penalised):
-            state = trial.init(init)
+            state = trial.init(init, batch)
             value = objective(trial)(params_of(state), state, batch, step)
             after = params_of(trial.step(state, batch, step)[0])
             values.append(value)
@@ -282,7 +280,6 @@ def symmetry(trial: Trial, batch: Batch, *, key: Any, steps: int = 3, seeds: int
 
     Source: Goodfellow, Bengio, Courville (2016), Deep Learning, section 8.4.
     """
-    trial = bound(trial, batch)
 
     @compiled
     def look(key: Any, batch: Batch) -> Any:
@@ -298,7 +295,7 @@ def symmetry(trial: Trial, batch: Batch, *, key: Any, steps: int = 3, seeds: int
 def few_steps(trial: Trial, batch: Batch, key: Any, steps: int) -> tuple[State, State]:
     """A fresh state, and the same after `steps` steps on `batch`. Pure."""
     init, run = jax.random.split(key)
-    start = trial.init(init)
+    start = trial.init(init, batch)
 
     def body(index: Any, state: State) -> State:
         return trial.step(state, batch, jax.random.fold_in(run, index))[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jdl.diagnose.finding import Finding, Problem
 from jdl.diagnose.subject import compiled, layers_of, params_of
-from jdl.engine.trial import Batch, Trial, bound
+from jdl.engine.trial import Batch, Trial
 
 # What draws: a key that only arrives at these may change what comes out.
 _DRAWS = {"random_bits", "threefry2x32", "rng_bit_generator", "random_seed", "random_wrap"}
@@ -32,12 +32,11 @@ def key_reuse(trial: Trial, batch: Batch, *, key: Any) -> Finding:
     `init` draws, but gives the same whatever its key.
     """
     batch = jax.tree.map(jnp.asarray, batch)
-    trial = bound(trial, batch)
     problems: list[Problem] = []
     one, other, run = jax.random.split(key, 3)
 
     def both(init: Any, step: Any) -> Any:
-        state = trial.init(init)
+        state = trial.init(init, batch)
         return trial.step(state, batch, step)
 
     try:
@@ -53,18 +52,18 @@ def key_reuse(trial: Trial, batch: Batch, *, key: Any) -> Finding:
 
     @compiled
     def look(one: Any, other: Any, run: Any) -> Any:
-        state, again = trial.init(one), trial.init(other)
-        state_again = trial.init(one)
+        state, again = trial.init(one, batch), trial.init(other, batch)
+        state_again = trial.init(one, batch)
         step, next_step = jax.random.split(run)
         after = params_of(trial.step(state, batch, step)[0])
         after_other = params_of(trial.step(state_again, batch, next_step)[0])
         return params_of(state), params_of(again), after, after_other
 
     with jax.debug_key_reuse(False):
-        drawn = _draws(trial.init, one)
+        drawn = _draws(lambda k: trial.init(k, batch), one)
         first, second, after, after_other = jax.tree.map(np.asarray, look(one, other, run))
-        noisy = _draws(lambda k: trial.step(trial.init(other), batch, k), run)
-        quiet = _draws(lambda k: trial.init(other), run)
+        noisy = _draws(lambda k: trial.step(trial.init(other, batch), batch, k), run)
+        quiet = _draws(lambda k: trial.init(other, batch), run)
     weights = {name: np.asarray(leaf) for name, leaf in layers_of(first).items()}
     varied = {n: w for n, w in weights.items() if w.size > 3 and np.ptp(w) > 0}
     figures: dict[str, Any] = {"init_draws": drawn, "step_draws": noisy - quiet}

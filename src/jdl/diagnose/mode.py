@@ -10,7 +10,7 @@ import numpy as np
 
 from jdl.diagnose.finding import Finding, Problem
 from jdl.diagnose.subject import compiled, first, length, loss_in
-from jdl.engine.trial import Batch, State, Trial, bound
+from jdl.engine.trial import Batch, State, Trial
 
 
 def measure_mode(trial: Trial, state: State, batch: Batch) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def evaluation_mode(
         init, run = jax.random.split(key)
 
         def one(rate: Any) -> Any:
-            trial = bound(make_trial(rate), batch)
-            start = trial.init(init)
+            trial = make_trial(rate)
+            start = trial.init(init, batch)
 
             def step(state: State, index: Any) -> Any:
                 state, metrics = trial.step(state, batch, jax.random.fold_in(run, index))

@@ -13,7 +13,7 @@ from jdl.diagnose.activation import measure_activations
 from jdl.diagnose.gradient import measure_updates
 from jdl.diagnose.subject import first, objective, params_of
 from jdl.diagnose.tap import tap
-from jdl.engine.trial import Batch, Metrics, State, Trial
+from jdl.engine.trial import Batch, Metrics, State, Trial, adapted
 
 Monitor = Callable[[Trial, State, Batch], Metrics]
 """`monitor(trial, state, batch) -> {name: scalar}`: pure, and the same names always."""
@@ -100,9 +100,9 @@ def monitored(trial: Trial, monitors: Sequence[str | Monitor] = tuple(MONITORS))
         that the trial reports.
 
     >>> from jdl import nn, optim, train
-    >>> trial = train.classifier(nn.dense(2), optim.sgd(0.1), example=jnp.zeros((1, 3)))
-    >>> state = trial.init(jax.random.key(0))
+    >>> trial = train.classifier(nn.dense(2), optim.sgd(0.1))
     >>> batch = jnp.ones((4, 3)), jnp.zeros(4, int)
+    >>> state = trial.init(jax.random.key(0), batch)
     >>> sorted(monitored(trial, ["gradient_norm"]).evaluate(state, batch))
     ['accuracy', 'gradient_norm', 'loss']
     """
@@ -120,14 +120,7 @@ def monitored(trial: Trial, monitors: Sequence[str | Monitor] = tuple(MONITORS))
             metrics |= seen
         return metrics
 
-    bind = None
-    if trial.bind is not None:
-        inner = trial.bind
-
-        def bind(batch: Batch) -> Trial:
-            return monitored(inner(batch), monitors)
-
-    return trial._replace(evaluate=evaluate, bind=bind)
+    return adapted(trial, evaluate=evaluate)
 
 
 def watched(

@@ -12,7 +12,7 @@ import numpy as np
 from jdl import tree
 from jdl.diagnose.finding import Finding, Problem
 from jdl.diagnose.subject import classes_in, first, length, loss_in
-from jdl.engine.trial import Batch, State, Trial, bound
+from jdl.engine.trial import Batch, State, Trial
 
 MakeTrial = Callable[[Any], Trial]
 
@@ -86,7 +86,7 @@ def make_runner(
         shown = jax.tree.map(lambda a: a[indices.reshape(-1)[:probe]], examples)
 
         def lane(rate: Any, init: Any, run: Any) -> Any:
-            trial = bound(make_trial(rate), first(examples, batch_size))
+            trial = make_trial(rate)
 
             def step(carry: Any, xs: Any) -> Any:
                 state, alive = carry
@@ -101,7 +101,7 @@ def make_runner(
                 carry, losses = jax.lax.scan(step, carry, xs)
                 return carry, (losses, look(trial, carry[0], shown, held))
 
-            state = trial.init(init)
+            state = trial.init(init, first(examples, batch_size))
             before = look(trial, state, shown, held)
             steps = jnp.arange(chunks * chunk).reshape(chunks, chunk)
             (state, _), (losses, after) = jax.lax.scan(one, (state, True), (indices, steps))

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jdl import tree
-from jdl.engine.trial import Batch, Metrics, State, Trial
+from jdl.engine.trial import Batch, Metrics, State, Trial, adapted
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,7 +119,7 @@ def rescaled(trial: Trial) -> Callable[[Any], Trial]:
             )
             return with_params(after, moved), metrics
 
-        return trial._replace(step=step, bind=None)
+        return adapted(trial, step=step)
 
     return make
 

@@ -10,9 +10,9 @@ import numpy as np
 from jdl.engine import store
 from jdl.engine.group import FREE, Group, Segment
 from jdl.engine.judge import Heard, Judge
-from jdl.engine.program import Workload
 from jdl.engine.resume import Waiting
 from jdl.engine.rules import Population, Stopping, Verdicts
+from jdl.engine.workload import Workload
 
 
 class Decision(NamedTuple):

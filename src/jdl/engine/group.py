@@ -12,17 +12,12 @@ from jax.sharding import Mesh
 
 from jdl import tree
 from jdl.engine import checkpoint, store
+from jdl.engine.contract import Shapes
 from jdl.engine.memory import widest_that_fits
 from jdl.engine.moves import move_lanes
 from jdl.engine.plan import Plan
-from jdl.engine.program import (
-    Assignment,
-    LaneProgram,
-    Outcome,
-    Shapes,
-    Workload,
-    compile_lanes,
-)
+from jdl.engine.program import Assignment, LaneProgram, Outcome, compile_lanes
+from jdl.engine.workload import Workload
 
 FREE = -1
 
@@ -111,10 +106,9 @@ class Group:
         Raises:
           MemoryError: not even one lane fits the device.
         """
-        example = {name: values[0] for name, values in self.numbers.items()}
 
         def build(lanes: int) -> LaneProgram:
-            return compile_lanes(self.work, example, self._mesh, lanes, self.plan.unroll)
+            return compile_lanes(self.work, self.shapes, self._mesh, lanes, self.plan.unroll)
 
         return widest_that_fits(build, lanes or self.lanes_per_device, self._mesh, self.say)
 

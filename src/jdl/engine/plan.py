@@ -14,8 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jdl import tree
+from jdl.engine.contract import Shapes
 from jdl.engine.memory import readable
-from jdl.engine.program import Shapes, Workload
+from jdl.engine.workload import Workload
 
 
 class Plan(NamedTuple):
@@ -89,7 +90,7 @@ def cache_bytes() -> int:
 def lane_bytes(work: Workload, shapes: Shapes) -> int:
     """What one lane touches in a step: state, gradients and a batch with its activations."""
     state = tree.nbytes(shapes.lane.state)
-    batch = tree.nbytes(work.batch_like())
+    batch = tree.nbytes(work.batch)
     return state + state // 2 + 4 * batch
 
 
@@ -127,7 +128,7 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
         why = f"{readable(each)} a lane, twice the cache is {readable(cache)}"
     else:
         stats = device.memory_stats() or {}
-        memory = stats.get("bytes_limit", 16 * 2**30) // 2 - tree.nbytes(work.data)
+        memory = stats.get("bytes_limit", 16 * 2**30) // 2 - tree.nbytes(work.splits)
         most = min(4096, memory // each)
         why = f"{readable(each)} a lane, {readable(max(0, memory))} of memory for lanes"
         if most < 1:

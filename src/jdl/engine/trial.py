@@ -17,17 +17,15 @@ Metrics = dict[str, Any]
 class Trial(NamedTuple):
     """One complete training run: what a lane of a sweep runs.
 
-    Any model fits; none of the three functions may branch in Python on a
-    number that a sweep varies.
+    Any model fits; none of its functions may branch in Python on a number that
+    a sweep varies.
 
     Attributes:
-      init: `init(key) -> state`; everything that a step changes.
-      step: `step(state, batch, key) -> (state, metrics)`; `batch` is the data
-        set's tree of arrays with a leading batch axis, `metrics` a dict of
-        scalars. A metric called "loss" tells whether the trial diverged.
+      init: `init(key, batch) -> state`; everything that a step changes. `batch` is the data
+        set's tree with a leading batch axis, as arrays or `jax.ShapeDtypeStruct`s: shapes alone.
+      step: `step(state, batch, key) -> (state, metrics)`; `batch` as in `init`, as arrays,
+        `metrics` a dict of scalars. A metric called "loss" tells whether the trial diverged.
       evaluate: `evaluate(state, batch) -> metrics`, each the mean over `batch`.
-      bind: for a trial whose `init` needs to know what a batch looks like:
-        `bind(batch) -> Trial`, given arrays or `jax.ShapeDtypeStruct`s.
       check: raises where data do not fit the trial, before anything is
         compiled: `check(data)`, given the whole data set as host arrays.
       predict: `predict(state, x, key=None)`, what a trained network says of inputs, one
@@ -38,18 +36,90 @@ class Trial(NamedTuple):
         Diagnostics look at it; without one they look at the evaluated loss.
     """
 
-    init: Callable[[Any], State]
+    init: Callable[[Any, Batch], State]
     step: Callable[[State, Batch, Any], tuple[State, Metrics]]
     evaluate: Callable[[State, Batch], Metrics]
-    bind: Callable[[Batch], Trial] | None = None
     check: Callable[[Any], None] | None = None
     predict: Callable[..., Any] | None = None
     objective: Callable[[State, Batch, Any], Any] | None = None
 
 
-def bound(trial: Trial, batch: Batch) -> Trial:
-    """`trial` with its `init` told what a batch looks like, if it asks for that."""
-    return trial.bind(batch) if trial.bind is not None else trial
+def adapted(
+    trial: Trial,
+    *,
+    inward: Callable[[State], State] | None = None,
+    outward: Callable[[State], State] | None = None,
+    batch: Callable[[Batch], Batch] | None = None,
+    **replaced: Any,
+) -> Trial:
+    """`trial` with another form of state or batch, or other functions; the rest stays as it is.
+
+    Args:
+      trial: what is wrapped.
+      inward: gives the state of `trial` from the new one; None where they are the same.
+      outward: the inverse of `inward`, for `init` and `step`.
+      batch: gives the batch of `trial` from the new one, for all functions but `check`
+        and `predict`; None where they are the same.
+      replaced: functions of the new trial, by the names of `Trial`. They are taken as they are.
+
+    >>> inner = Trial(
+    ...     init=lambda key, batch: 3.0,
+    ...     step=lambda w, batch, key: (w - 1, {"loss": w * w}),
+    ...     evaluate=lambda w, batch: {"loss": w * w},
+    ...     objective=lambda w, batch, key: w * w,
+    ... )
+    >>> boxed = adapted(inner, inward=lambda box: box[0], outward=lambda w: [w])
+    >>> boxed.step(boxed.init(None, None), None, None)
+    ([2.0], {'loss': 9.0})
+    >>> boxed.objective([2.0], None, None)
+    4.0
+    """
+    inner = inward or _same
+    outer = outward or _same
+    part = batch or _same
+
+    def init(key: Any, batch: Batch) -> State:
+        # Shapes may be given, on which only a trace can run a function of arrays.
+        seen = batch if part is _same else jax.eval_shape(part, batch)
+        return outer(trial.init(key, seen))
+
+    def step(state: State, batch: Batch, key: Any) -> tuple[State, Metrics]:
+        state, metrics = trial.step(inner(state), part(batch), key)
+        return outer(state), metrics
+
+    def evaluate(state: State, batch: Batch) -> Metrics:
+        return trial.evaluate(inner(state), part(batch))
+
+    def predict(state: State, x: Any, key: Any = None) -> Any:
+        assert trial.predict is not None
+        return trial.predict(inner(state), x, key)
+
+    def objective(state: State, batch: Batch, key: Any) -> Any:
+        assert trial.objective is not None
+        return trial.objective(inner(state), part(batch), key)
+
+    return Trial(
+        init,
+        step,
+        evaluate,
+        check=trial.check,
+        predict=None if trial.predict is None else predict,
+        objective=None if trial.objective is None else objective,
+    )._replace(**replaced)
+
+
+def _same(a: Any) -> Any:
+    return a
+
+
+def evaluated_sizes(examples: int, batch_size: int) -> list[int]:
+    """The sizes of the batches that `evaluate_split` makes of so many examples.
+
+    >>> evaluated_sizes(10, 4), evaluated_sizes(8, 4), evaluated_sizes(3, 4)
+    ([4, 2], [4], [3])
+    """
+    size = min(batch_size, examples)
+    return [size, *([rest] if (rest := examples % size) else [])]
 
 
 def evaluate_split(trial: Trial, state: State, split: Batch, batch_size: int) -> Metrics:
@@ -59,7 +129,7 @@ def evaluate_split(trial: Trial, state: State, split: Batch, batch_size: int) ->
     weighted by the number of its examples.
     """
     examples = jax.tree.leaves(split)[0].shape[0]
-    batch_size = min(batch_size, examples)
+    batch_size, *_ = evaluated_sizes(examples, batch_size)
     full = examples // batch_size
 
     def part(start: int, stop: int) -> Batch:

@@ -16,9 +16,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jdl.engine.checkpoint import write_atomically
+from jdl.engine.contract import Shapes
 from jdl.engine.memory import device_bytes, out_of_memory, program_bytes
 from jdl.engine.plan import Plan, even_width
-from jdl.engine.program import Assignment, LaneProgram, Shapes, Workload, compile_lanes
+from jdl.engine.program import Assignment, LaneProgram, compile_lanes
+from jdl.engine.trial import Batch
+from jdl.engine.workload import Workload
 
 SECONDS = 0.3  # of training that a width is timed by, at least
 ROUNDS = 3  # in which the widths that are compared take turns, because machines have moods
@@ -31,6 +34,7 @@ def tuned(
     trials: int,
     mesh: Mesh,
     numbers: Mapping[str, Any],
+    data: Mapping[str, Batch],
     say: Callable[[str], None],
 ) -> Plan:
     """The plan whose lanes train fastest, by timing widths around the one that was reckoned.
@@ -47,13 +51,14 @@ def tuned(
       trials: how many there are to run.
       mesh: the devices.
       numbers: of one trial, to train with.
+      data: the splits by name, to train on.
       say: told what is timed.
     """
     key, most = _key(shapes, work, mesh), max(1, -(-trials // mesh.size))
     known = _known(key)
     # Few trials leave no room for wide lanes; with more of them the best may be wider.
     if known is None or 2 * known["lanes"] > known["most"] < most:
-        known = _search(work, plan, most, mesh, numbers, say)
+        known = _search(work, shapes, plan, most, mesh, numbers, data, say)
         if not known["seconds"]:
             return plan  # whose compilation says with the figures what does not fit
         _remember(key, known)
@@ -65,10 +70,12 @@ def tuned(
 
 def _search(
     work: Workload,
+    shapes: Shapes,
     plan: Plan,
     most: int,
     mesh: Mesh,
     numbers: Mapping[str, Any],
+    data: Mapping[str, Batch],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     programs: dict[int, Any] = {}  # None where there is no room
@@ -78,7 +85,7 @@ def _search(
         return sorted({w for w in (lanes // 2, lanes, 2 * lanes) if 1 <= w <= most})
 
     def program_of(lanes: int) -> Any:
-        program = compile_lanes(work, dict(numbers), mesh, lanes, plan.unroll)
+        program = compile_lanes(work, shapes, mesh, lanes, plan.unroll)
         room = device_bytes(mesh)
         return program if room is None or program_bytes(program) <= room else None
 
@@ -89,7 +96,7 @@ def _search(
             programs[lanes] = _or_none(program_of, lanes)
         for lanes in around(best) * ROUNDS:
             if program := programs[lanes]:
-                taken = _or_none(step_seconds, program, work, numbers)
+                taken = _or_none(step_seconds, program, work, numbers, data)
                 seconds[lanes] = math.inf if taken is None else min(seconds[lanes], taken)
                 programs[lanes] = None if taken is None else program
         for lanes in new:
@@ -110,19 +117,21 @@ def _or_none(make: Callable[..., Any], *arguments: Any) -> Any:
         return None
 
 
-def step_seconds(program: LaneProgram, work: Workload, numbers: Mapping[str, Any]) -> float:
+def step_seconds(
+    program: LaneProgram, work: Workload, numbers: Mapping[str, Any], data: Mapping[str, Batch]
+) -> float:
     """Seconds of a training step of one lane, its share of evaluation included, when all train."""
     width = program.width
     every = {name: np.full(width, v, np.asarray(v).dtype) for name, v in numbers.items()}
     stream, off = np.arange(width, dtype=np.uint32), np.zeros(width, bool)
     first = program.place(Assignment(every, stream, ~off, off))
     later = program.place(Assignment(every, stream, off, off))
-    root, data = (jax.device_put(v, program.replicated) for v in (np.uint32(0), work.data))
+    root, splits = (jax.device_put(v, program.replicated) for v in (np.uint32(0), dict(data)))
 
     def run(lanes: Any, assignment: Assignment, reports: int) -> tuple[Any, float]:
         count = jax.device_put(np.int32(reports), program.replicated)
         start = time.perf_counter()
-        lanes, outcome = program.run(lanes, assignment, root, count, data)
+        lanes, outcome = program.run(lanes, assignment, root, count, splits)
         jax.block_until_ready(outcome)
         return lanes, time.perf_counter() - start
 

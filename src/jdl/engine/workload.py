@@ -1,15 +1,56 @@
-"""From the arguments of a run to its workload: how many steps, how often it reports."""
+"""What a group of trials runs: shapes of the data, how many steps, how often it reports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
 
 from jdl._checks import check_number
 from jdl.data.batches import steps_per_epoch
 from jdl.data.dataset import Dataset
-from jdl.engine.program import Workload
-from jdl.engine.trial import Trial
+from jdl.engine.keys import to_keys, to_words
+from jdl.engine.trial import Batch, Trial, adapted
+
+Numbers = dict[str, Any]
+
+
+class Workload(NamedTuple):
+    """What a group of trials runs: the static side of a lane program.
+
+    Of the data it holds shapes and dtypes alone; the splits themselves go beside it.
+    """
+
+    make: Callable[[Numbers], Trial]
+    batch: Batch  # of training
+    splits: dict[str, Batch]  # those that lie on the devices, by name: train, valid, test
+    batch_size: int
+    report_every: int  # steps
+    reports: int  # in a whole trial
+    eval_batch_size: int
+    diverged_above: float  # in multiples of the first loss
+
+    @property
+    def steps(self) -> int:
+        """The steps of a whole trial."""
+        return self.report_every * self.reports
+
+    def trial(self, numbers: Numbers) -> Trial:
+        """The trial of the given numbers, the keys in its state as words."""
+        return adapted(self.make(numbers), inward=to_keys, outward=to_words)
+
+
+def splits_of(data: Dataset) -> dict[str, Batch]:
+    """The splits that are there, by name."""
+    return {name: split for name, split in data._asdict().items() if split is not None}
+
+
+def shapes_of(arrays: Any) -> Any:
+    """The shapes of `arrays`, in the dtypes that JAX gives them."""
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, jax.dtypes.canonicalize_dtype(a.dtype)), arrays
+    )
 
 
 def make_workload(
@@ -22,8 +63,21 @@ def make_workload(
     report_every: int | None,
     eval_batch_size: int,
     diverged_above: float,
+    batch: Batch | None = None,
 ) -> Workload:
     """Checks the arguments and gives the workload.
+
+    Args:
+      make: gives the trial of numbers.
+      data: the splits that lie on the devices; its training split is None for a stream.
+      epochs: passes over the training split.
+      steps: of training, instead of `epochs`.
+      batch_size: examples in a training step.
+      report_every: steps between reports; None is an epoch, or about one, and of a
+        stream all steps.
+      eval_batch_size: the most examples evaluated at once.
+      diverged_above: as in `sweep.run`.
+      batch: a training batch of a stream.
 
     Raises:
       ValueError: neither or both of `epochs` and `steps` are given, one is below
@@ -42,21 +96,27 @@ def make_workload(
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"`{name}` must be an integer of at least 1, got {name}={value!r}.")
     check_number("diverged_above", diverged_above, "[1, inf]")
-    per_epoch = steps_per_epoch(len(data.train[0]), batch_size)
-    if epochs is not None:
-        total, every = epochs * per_epoch, report_every or per_epoch
-    else:
+    if data.train is None:
         assert steps is not None
-        total, every = steps, report_every or _report_every(steps, per_epoch)
+        total, every = steps, report_every or steps
+    else:
+        per_epoch = steps_per_epoch(len(data.train[0]), batch_size)
+        batch = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), data.train
+        )
+        if epochs is not None:
+            total, every = epochs * per_epoch, report_every or per_epoch
+        else:
+            assert steps is not None
+            total, every = steps, report_every or _report_every(steps, per_epoch)
     if total % every:
         raise ValueError(
             f"`report_every` must divide the {total} steps of a trial, got report_every={every}."
         )
     return Workload(
         make=make,
-        train=data.train,
-        valid=data.valid,
-        test=data.test,
+        batch=shapes_of(batch),
+        splits=shapes_of(splits_of(data)),
         batch_size=batch_size,
         report_every=every,
         reports=total // every,

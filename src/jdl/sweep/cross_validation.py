@@ -11,6 +11,7 @@ import numpy as np
 
 from jdl.data import kfold
 from jdl.data.dataset import Dataset, check
+from jdl.engine.trial import adapted
 from jdl.sweep.dimension import folds as fold_axis
 from jdl.sweep.results import Results
 from jdl.sweep.run import MakeTrial, run
@@ -106,22 +107,14 @@ def _on_fold(trial: Trial, fold: Any) -> Trial:
     def valid_part(batch: Any) -> Any:
         return jax.tree.map(lambda a: jnp.take(a, fold, axis=1), batch)
 
-    def bind(batch: Any) -> Trial:
-        inner = trial
-        if trial.bind is not None:
-            inner = trial.bind(jax.eval_shape(train_part, batch))
-        return _on_fold(inner._replace(bind=None), fold)
-
     def check_dealt(data: Dataset) -> None:
         assert trial.check is not None
         flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), data.train)
         trial.check(Dataset(flat, None, None))
 
-    return Trial(
-        init=trial.init,
-        step=lambda state, batch, key: trial.step(state, train_part(batch), key),
+    return adapted(
+        trial,
+        batch=train_part,
         evaluate=lambda state, batch: trial.evaluate(state, valid_part(batch)),
-        bind=None if trial.bind is None else bind,
         check=None if trial.check is None else check_dealt,
-        predict=trial.predict,
     )

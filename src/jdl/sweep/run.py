@@ -12,15 +12,15 @@ from jdl._checks import check_number
 from jdl.data.dataset import Dataset, check
 from jdl.diagnose.monitor import watched
 from jdl.engine import store
+from jdl.engine.contract import fingerprint
 from jdl.engine.goal import choose_goal
 from jdl.engine.loop import Loop
 from jdl.engine.plan import lane_mesh, use_all_cores
 from jdl.engine.progress import Progress
 from jdl.engine.resume import CHECKPOINT
 from jdl.engine.rules import Stopping
-from jdl.engine.specification import fingerprint
 from jdl.engine.supply import BATCH
-from jdl.engine.workload import make_workload
+from jdl.engine.workload import make_workload, splits_of
 from jdl.sweep.population import Breeding
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
@@ -160,6 +160,7 @@ def run(
         parsed,
         searcher,
         workload,
+        dataset,
         lane_mesh(devices),
         trials=trials,
         lanes=lanes,
@@ -212,7 +213,7 @@ def run(
                 checkpoint_seconds=checkpoint_seconds,
                 progress=shown,
             )
-            stats = loop.run(work.data)
+            stats = loop.run(splits_of(dataset))
             complete, late = stats.complete, stats.out_of_time
             plans = {group.label: group.plan._asdict() for group in source.groups}
             db.note(plans=plans, stats=stats._asdict(), search=searcher.facts(), complete=complete)

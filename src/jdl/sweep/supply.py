@@ -12,15 +12,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jdl.data.dataset import Dataset
 from jdl.engine import store
+from jdl.engine.contract import Shapes, trace_shapes
 from jdl.engine.database import StoreError
 from jdl.engine.group import Group, Queued
 from jdl.engine.plan import make_plan
-from jdl.engine.program import Shapes, Workload, check_data, trace_shapes
 from jdl.engine.progress import Progress
 from jdl.engine.supply import BATCH, Supply
 from jdl.engine.trial import Trial
 from jdl.engine.tune import tuned
+from jdl.engine.workload import Workload, splits_of
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.search import Config, Search
 from jdl.sweep.space import Space, as_scalars, names, seed_axis, split_static
@@ -42,6 +44,7 @@ class Trials:
         space: Space,
         search: Search,
         workload: Callable[..., Workload],
+        data: Dataset,
         mesh: Mesh,
         *,
         trials: int | None,
@@ -57,6 +60,7 @@ class Trials:
           space: parsed.
           search: gives the configurations.
           workload: gives the work of a group whose trials `make` makes.
+          data: what they train on.
           mesh: the devices.
           trials: how many there are at most.
           lanes: on each device, if the user says so; "tune" has them timed.
@@ -65,7 +69,7 @@ class Trials:
           shown: where plans are said.
         """
         self._make_trial, self._space, self._search = make_trial, space, search
-        self._workload, self._mesh = workload, mesh
+        self._workload, self._data, self._mesh = workload, data, mesh
         self._most = math.inf if trials is None else trials
         self._lanes, self._members, self._seed, self._shown = lanes, members, seed, shown
         self._axis = seed_axis(space)
@@ -178,14 +182,17 @@ class Trials:
 
     def _group(self, static: Static, configs: Sequence[Config], example: Queued) -> Group:
         work = self._workload(make=_with_static(self._make_trial, dict(static)))
-        check_data(self._make_trial(dict(configs[0])), work)
+        check = self._make_trial(dict(configs[0])).check
+        if check is not None:
+            check(self._data)
         label = names(static)
         shapes = _trace(work, example, label)
         expected, width = self._expected(len(configs)), self._width(configs)
         plan = make_plan(work, shapes, expected, self._mesh, None if width == "tune" else width)
         if width == "tune":
             say = self._shown.say
-            plan = tuned(work, shapes, plan, expected, self._mesh, example.numbers, say)
+            data = splits_of(self._data)
+            plan = tuned(work, shapes, plan, expected, self._mesh, example.numbers, data, say)
         group = Group(label, work, shapes, plan, [example], self._mesh, self._seed)
         group.queue.clear()
         group.say = self._shown.say

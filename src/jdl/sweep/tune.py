@@ -66,7 +66,7 @@ def self_tuning(
     if not numbers:
         raise ValueError("`numbers` needs at least one number to tune, got none.")
 
-    def start(key: Any) -> TunedState:
+    def start(key: Any, batch: Any) -> TunedState:
         params = init(key)
         state = make_optimizer(dict(numbers)).init(params)
         logs = {name: jnp.log(jnp.asarray(n, jnp.float32)) for name, n in numbers.items()}

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jdl import losses, nn
 from jdl._checks import check_number
-from jdl.engine.trial import Batch, Metrics, Trial
+from jdl.engine.trial import Batch, Trial, adapted
 from jdl.optim import Optimizer
 from jdl.train.supervised import supervised
 
@@ -22,7 +22,6 @@ def autoencoder(
     *,
     noise: Any = None,
     l2: Any = None,
-    example: Any = None,
 ) -> Trial:
     """A trial that trains `decoder(encoder(x))` to be `x`, by squared error.
 
@@ -37,7 +36,6 @@ def autoencoder(
       noise: the deviation of normal noise added to the inputs in training, not
         to what they are compared with, in [0, inf); None leaves it out.
       l2: as in `supervised`.
-      example: as in `supervised`.
 
     >>> from jdl import nn, optim
     >>> encoder = nn.chain(nn.flatten, nn.dense(32), nn.relu, nn.dense(8))
@@ -56,29 +54,15 @@ def autoencoder(
     def loss(outputs: Any, x: Any) -> Float[Array, " batch"]:
         return losses.squared_error(outputs.reshape(x.shape), jnp.asarray(x))
 
-    # Everything but the batch is the supervised trial's: the target takes the label's place.
-    inner = supervised(
+    trial = supervised(
         nn.chain(encoder, decoder, name="autoencoder"),
         optimizer,
         loss,
         l2=l2,
         augment=None if noise is None else blur,
-        example=example,
     )
 
-    def step(state: Any, batch: Batch, key: Any) -> tuple[Any, Metrics]:
-        return inner.step(state, (batch[0], batch[0]), key)
+    def x_twice(batch: Any) -> Any:
+        return batch[0], batch[0]
 
-    def evaluate(state: Any, batch: Batch) -> Metrics:
-        return inner.evaluate(state, (batch[0], batch[0]))
-
-    def bind(batch: Batch) -> Trial:
-        return autoencoder(encoder, decoder, optimizer, noise=noise, l2=l2, example=batch[0])
-
-    return Trial(
-        inner.init,
-        step,
-        evaluate,
-        bind=None if example is not None else bind,
-        predict=inner.predict,
-    )
+    return adapted(trial, batch=x_twice)

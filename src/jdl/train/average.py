@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jdl import tree
-from jdl.engine.trial import Batch, Metrics, Trial
+from jdl.engine.trial import Batch, Metrics, Trial, adapted
 from jdl.optim import Optimizer, averaged_params
 
 # Apart from the positions of layers and from the stream of augmentation.
@@ -107,8 +107,8 @@ def averaged(
             f"`predict_with` must be one of {', '.join(averages)} or None, got {predict_with!r}."
         )
 
-    def init(key: Any) -> AveragedState:
-        last: Any = trial.init(key)
+    def init(key: Any, batch: Batch) -> AveragedState:
+        last: Any = trial.init(key, batch)
         return AveragedState(
             last,
             {
@@ -145,19 +145,11 @@ def averaged(
             metrics |= {f"{name}_{metric}": value for metric, value in of_average.items()}
         return metrics
 
-    def predict(state: AveragedState, x: Any, key: Any = None) -> Any:
-        assert trial.predict is not None
-        return trial.predict(state.last if predict_with is None else state.of(predict_with), x, key)
+    def last(state: Any) -> Any:
+        return state.last
 
-    def bind(batch: Batch) -> Trial:
-        assert trial.bind is not None
-        return averaged(trial.bind(batch), averages, predict_with=predict_with)
+    def shown(state: Any) -> Any:
+        return state.last if predict_with is None else state.of(predict_with)
 
-    return Trial(
-        init,
-        step,
-        evaluate,
-        bind=None if trial.bind is None else bind,
-        check=trial.check,
-        predict=None if trial.predict is None else predict,
-    )
+    predict = adapted(trial, inward=shown).predict
+    return adapted(trial, inward=last, init=init, step=step, evaluate=evaluate, predict=predict)

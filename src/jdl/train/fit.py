@@ -16,14 +16,13 @@ from jdl.data.dataset import Dataset, check
 from jdl.data.source import Position, Reader, Stream
 from jdl.data.stream import batches
 from jdl.engine import checkpoint, store
+from jdl.engine.contract import fingerprint, trace_shapes
 from jdl.engine.goal import choose_goal
 from jdl.engine.keys import to_keys, trial_keys
 from jdl.engine.plan import use_all_cores
-from jdl.engine.program import Workload, check_data, trace_shapes
 from jdl.engine.progress import Progress
-from jdl.engine.specification import fingerprint
-from jdl.engine.trial import Trial
-from jdl.engine.workload import make_workload
+from jdl.engine.trial import Batch, Trial
+from jdl.engine.workload import make_workload, splits_of
 from jdl.nn.base import check_size
 from jdl.train.layout import make_layout
 from jdl.train.loop import CHECKPOINT, STATE, Callback, Training
@@ -135,12 +134,14 @@ def fit(
     if patience is not None:
         check_size("patience", patience)
     check_number("min_delta", min_delta, "[0, inf)")
-    dataset, stream = Dataset(*data), None
+    dataset, stream, first = Dataset(*data), None, None
     if isinstance(dataset.train, Stream):
-        stream = dataset.train
-        dataset, epochs, steps, report_every = _streamed(
-            dataset, check_size("batch_size", batch_size), epochs, steps, report_every
-        )
+        stream, dataset = dataset.train, dataset._replace(train=None)  # type: ignore[arg-type]
+        steps, report_every = _length(stream, epochs, steps, report_every)
+        epochs, first = None, _first_batch(stream, check_size("batch_size", batch_size))
+        for split in (first, dataset.valid, dataset.test):
+            if split is not None:
+                check(Dataset(split))
     else:
         check(dataset)
         dataset = jax.tree.map(np.asarray, dataset)  # a memory map is no type that JAX knows
@@ -154,9 +155,16 @@ def fit(
         report_every=report_every,
         eval_batch_size=eval_batch_size,
         diverged_above=diverged_above,
+        batch=first,
     )
+    streams = stream is not None or not resident
+    splits = splits_of(dataset)
+    if streams:
+        splits.pop("train", None)
+        work = work._replace(splits={name: work.splits[name] for name in splits})
     layout = make_layout(devices, split_state, batch_size)
-    check_data(trial, work)
+    if trial.check is not None:
+        trial.check(dataset if first is None else dataset._replace(train=first))
     shapes = trace_shapes(work, {})
     judged_by = choose_goal(set(shapes.reports), metric, goal)
     db = store.Store(out)
@@ -174,7 +182,7 @@ def fit(
             "min_delta": min_delta,
             "resident": resident and stream is None,
             "program": shapes.program,
-            "data": fingerprint(dataset if stream is None else Dataset(*_held(dataset))),
+            "data": fingerprint(dataset),
         }
         if not db.begin(specification, sorted(shapes.reports)):
             db.add_trials([(0, {})])
@@ -195,19 +203,15 @@ def fit(
                 callbacks=callbacks,
                 checkpoint_seconds=checkpoint_seconds,
             )
-            on_device = work.data
 
             def read(step: int, position: Position | None) -> Reader:
-                source = stream or _from_arrays(work, seed)
+                source = stream or _from_arrays(dataset.train, batch_size, seed)
                 return Reader(source, batch_size, step, position)
 
-            streams = stream is not None or not resident
-            if streams:
-                on_device = {name: split for name, split in on_device.items() if name != "train"}
-            outcome = training.run(seed, on_device, read if streams else None)
+            outcome = training.run(seed, splits, read if streams else None)
             status, state, step = outcome
             if status in store.ENDED:
-                _end(db, work, programs, outcome)
+                _end(db, dataset.test, programs, outcome)
         else:
             state, step = _finished(db, shapes.lane.state)
         result = _result(db, state, step, status, split_state)
@@ -220,23 +224,24 @@ def fit(
     return result
 
 
-def _streamed(
-    dataset: Dataset,
-    batch_size: int,
-    epochs: int | None,
-    steps: int | None,
-    report_every: int | None,
-) -> tuple[Dataset, None, int | None, int | None]:
-    """A stream's first batch in place of its data, and its length counted in steps."""
-    stream: Any = dataset.train
-    if epochs is not None and stream.steps_per_epoch is None:
+def _length(
+    stream: Stream, epochs: int | None, steps: int | None, report_every: int | None
+) -> tuple[int | None, int | None]:
+    """The training steps on a stream, and those between reports."""
+    if epochs is None:
+        return steps, report_every
+    if stream.steps_per_epoch is None:
         raise ValueError(
             "`epochs` of a stream need Stream(source, steps_per_epoch=...); or give `steps`."
         )
-    if epochs is not None and steps is None:
-        check_size("epochs", epochs)
-        epochs, steps = None, epochs * stream.steps_per_epoch
-        report_every = report_every or stream.steps_per_epoch
+    if steps is not None:
+        raise ValueError(f"Give either `epochs` or `steps`, got epochs={epochs}, steps={steps}.")
+    check_size("epochs", epochs)
+    return epochs * stream.steps_per_epoch, report_every or stream.steps_per_epoch
+
+
+def _first_batch(stream: Stream, batch_size: int) -> Batch:
+    """The first batch of a stream, a pair (x, y)."""
     reader = Reader(stream, batch_size)
     try:
         first = reader.peek()
@@ -244,31 +249,21 @@ def _streamed(
         reader.close()
     if not isinstance(first, tuple) or len(first) != 2:
         raise ValueError(f"A stream's batches must be pairs (x, y), got {type(first).__name__}.")
-    for split in (first, dataset.valid, dataset.test):
-        if split is not None:
-            check(Dataset(split))
-    if epochs is not None:
-        raise ValueError(f"Give either `epochs` or `steps`, got epochs={epochs}, steps={steps}.")
-    return dataset._replace(train=first), None, steps, report_every or steps
+    return first
 
 
-def _held(dataset: Dataset) -> tuple[Any, ...]:
-    """The splits beside a stream, by which a resumed run knows its data."""
-    return None, dataset.valid, dataset.test
-
-
-def _from_arrays(work: Workload, seed: int) -> Stream:
+def _from_arrays(train: Batch, batch_size: int, seed: int) -> Stream:
     """The batches that the resident program would draw."""
     key = trial_keys(np.uint32(seed), np.uint32(0)).data
-    per_epoch = steps_per_epoch(len(jax.tree.leaves(work.train)[0]), work.batch_size)
-    return Stream(lambda step: batches(work.train, key, work.batch_size, start=step), per_epoch)
+    per_epoch = steps_per_epoch(len(jax.tree.leaves(train)[0]), batch_size)
+    return Stream(lambda step: batches(train, key, batch_size, start=step), per_epoch)
 
 
-def _end(db: store.Store, work: Workload, programs: Any, outcome: Any) -> None:
+def _end(db: store.Store, test: Batch | None, programs: Any, outcome: Any) -> None:
     """Writes the kept state and how the run ended, then drops the checkpoint."""
     final: dict[str, float] = {}
-    if work.test is not None and outcome.state is not None:
-        means = jax.device_get(programs.evaluate(outcome.state, work.test))
+    if test is not None and outcome.state is not None:
+        means = jax.device_get(programs.evaluate(outcome.state, test))
         final = {f"test_{name}": float(mean) for name, mean in means.items()}
     if db.folder is not None and outcome.state is not None:
         notes = {"step": outcome.step}

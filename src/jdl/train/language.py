@@ -13,9 +13,7 @@ from jdl.optim import Optimizer
 from jdl.train.supervised import supervised
 
 
-def language_model(
-    model: nn.Layer, optimizer: Optimizer, *, l2: Any = None, example: Any = None
-) -> Trial:
+def language_model(model: nn.Layer, optimizer: Optimizer, *, l2: Any = None) -> Trial:
     """A trial that trains `model` to give the logits of the token that follows each token.
 
     The "loss" is in nats a token, and `perplexity` makes of it how many equally
@@ -28,7 +26,6 @@ def language_model(
         embedding, an `nn.lstm` and a dense layer.
       optimizer: any `(init, update)` pair.
       l2: as in `supervised`.
-      example: as in `supervised`.
 
     >>> from jdl import data, models, optim
     >>> trial = language_model(models.transformer(256, length=64), optim.adam(1e-3))
@@ -45,7 +42,6 @@ def language_model(
         metrics={"accuracy": lambda logits, y: metrics.accuracy(logits, tokens(y))},
         l2=l2,
         output=nn.softmax,
-        example=example,
     )
 
 

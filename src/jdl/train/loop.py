@@ -16,10 +16,12 @@ from jdl import tree
 from jdl.data.source import Position, Reader, chunks
 from jdl.data.stream import prefetch
 from jdl.engine import checkpoint, store
+from jdl.engine.contract import Shapes
 from jdl.engine.goal import Goal
 from jdl.engine.interrupt import Interrupt
-from jdl.engine.program import Lanes, Shapes, Workload
+from jdl.engine.lane import Lanes
 from jdl.engine.progress import Progress, Status
+from jdl.engine.workload import Workload
 from jdl.train.layout import Layout
 from jdl.train.programs import Programs
 

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jdl import tree
-from jdl.data.batches import batch_indices, take
+from jdl.engine.contract import Shapes
 from jdl.engine.keys import trial_keys
-from jdl.engine.program import Lanes, Shapes, Workload, start_lane, train_step
-from jdl.engine.trial import Batch, Metrics, evaluate_split
+from jdl.engine.lane import Lanes, start_lane, step_words, train_report, train_step
+from jdl.engine.trial import Batch, Metrics, adapted, evaluate_split
+from jdl.engine.workload import Workload
 from jdl.train.layout import Layout
 
 CHUNK_BYTES, CHUNK_STEPS = 2**22, 16
@@ -46,53 +47,37 @@ class Programs(NamedTuple):
 
 def make_programs(work: Workload, shapes: Shapes, layout: Layout) -> Programs:
     """The functions of `work`, each compiled when it is first called."""
-    trial = work.trial({})
+    trial = adapted(shapes.trial({}), batch=layout.split)
     shardings = layout.of_state(shapes.lane)
-    examples = jax.tree.leaves(work.train)[0].shape[0]
 
-    def one_step(lane: Lanes, batch: Batch, words: Any) -> tuple[Lanes, Metrics]:
-        key = jax.random.wrap_key_data(words, impl="threefry2x32")
-        return train_step(trial, lane, layout.split(batch), key, work.diverged_above)
-
-    def step_keys(root: Any, lane: Lanes, steps: int) -> Any:
-        # As words: the key-reuse checker takes the axis of scanned typed keys for a second use.
-        key = trial_keys(root, 0).trial
-        numbers = lane.step + jnp.arange(steps, dtype=jnp.int32)
-        return jax.vmap(lambda n: jax.random.key_data(jax.random.fold_in(key, n)))(numbers)
+    def start(root: Any) -> Lanes:
+        return start_lane(trial, work.batch, trial_keys(root, 0).init)
 
     def resident(lane: Lanes, root: Any, train: Batch) -> tuple[Lanes, Metrics]:
-        steps = work.report_every
-        drawn = batch_indices(trial_keys(root, 0).data, lane.step, steps, work.batch_size, examples)
-
-        def body(lane: Lanes, xs: Any) -> tuple[Lanes, Metrics]:
-            index, words = xs
-            return one_step(lane, take(train, index), words)
-
-        lane, metrics = jax.lax.scan(body, lane, (drawn, step_keys(root, lane, steps)))
-        return lane, jax.tree.map(jnp.mean, metrics)
+        return train_report(trial, work, lane, train, root, 0)
 
     def streamed(
         lane: Lanes, sums: Metrics, root: Any, chunk: Batch, count: Any
     ) -> tuple[Lanes, Metrics]:
-        words = step_keys(root, lane, jax.tree.leaves(chunk)[0].shape[0])
+        steps = jax.tree.leaves(chunk)[0].shape[0]
+        words = step_words(trial_keys(root, 0).trial, lane.step, steps)
 
         def body(index: Any, carry: tuple[Lanes, Metrics]) -> tuple[Lanes, Metrics]:
             lane, sums = carry
-            lane, metrics = one_step(lane, jax.tree.map(lambda a: a[index], chunk), words[index])
+            key = jax.random.wrap_key_data(words[index], impl="threefry2x32")
+            batch = jax.tree.map(lambda a: a[index], chunk)
+            lane, metrics = train_step(trial, lane, batch, key, work.diverged_above)
             return lane, jax.tree.map(jnp.add, sums, metrics)
 
         return jax.lax.fori_loop(0, count, body, (lane, sums))
 
     def evaluate(state: Any, split: Batch) -> Metrics:
-        spread = trial._replace(
-            evaluate=lambda state, batch: trial.evaluate(state, layout.split(batch))
-        )
-        return evaluate_split(spread, state, split, work.eval_batch_size)
+        return evaluate_split(trial, state, split, work.eval_batch_size)
 
-    batch_bytes = max(1, tree.nbytes(work.batch_like()))
+    batch_bytes = max(1, tree.nbytes(work.batch))
     out = (shardings, layout.everywhere)
     return Programs(
-        start=jax.jit(lambda root: start_lane(work, {}, root, 0), out_shardings=shardings),
+        start=jax.jit(start, out_shardings=shardings),
         resident=jax.jit(resident, donate_argnums=0, out_shardings=out),
         streamed=jax.jit(streamed, donate_argnums=(0, 1), out_shardings=out),
         evaluate=jax.jit(evaluate),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from jdl import tree
+from jdl.engine.lane import guarded_step
 from jdl.engine.trial import Batch, Metrics, Trial
 
 
@@ -55,34 +56,27 @@ def side_by_side(
             f"`numbers` must hold arrays of one axis and of equal lengths, got shapes {lengths}."
         )
     (count,) = next(iter(lengths.values()))
-    return _row(make_trial, rows, count, diverged_above)
-
-
-def _row(
-    make_trial: Callable[[dict[str, Any]], Trial],
-    rows: dict[str, Array],
-    count: int,
-    limit: float,
-) -> Trial:
     first = make_trial({name: values[0] for name, values in rows.items()})
 
-    def init(key: Any) -> PyTree:
+    def init(key: Any, batch: Batch) -> PyTree:
         keys = jax.random.split(key, count)
-        return jax.vmap(lambda hp, key: make_trial(hp).init(key))(rows, keys)
+        return jax.vmap(lambda hp, key: make_trial(hp).init(key, batch))(rows, keys)
 
     def means(metrics: Metrics) -> Metrics:
         def mean(values: Array) -> Array:
-            sound = jnp.abs(values) <= limit  # which NaN is not
+            sound = jnp.abs(values) <= diverged_above  # which NaN is not
             return jnp.sum(jnp.where(sound, values, 0)) / jnp.sum(sound)
 
         return {name: mean(values) for name, values in metrics.items()}
 
+    def sound(after: PyTree, metrics: Metrics) -> Any:
+        small = jnp.stack([jnp.abs(m) <= diverged_above for m in metrics.values()]).all()
+        return small & tree.all_finite(after)
+
     def step(state: PyTree, batch: Batch, key: Any) -> tuple[PyTree, Metrics]:
         def one(hp: dict[str, Any], before: PyTree, key: Any) -> tuple[PyTree, Metrics]:
-            after, metrics = make_trial(hp).step(before, batch, key)
-            sound = jnp.stack([jnp.abs(m) <= limit for m in metrics.values()]).all()
-            sound &= tree.all_finite(after)
-            return tree.where(sound, after, before), metrics
+            after, metrics, _ = guarded_step(make_trial(hp), before, batch, key, sound)
+            return after, metrics
 
         state, metrics = jax.vmap(one)(rows, state, jax.random.split(key, count))
         return state, means(metrics)
@@ -99,18 +93,19 @@ def _row(
 
         return jnp.moveaxis(jax.vmap(one)(rows, state), 0, 1)
 
-    def bind(batch: Batch) -> Trial:
-        def bound(hp: dict[str, Any]) -> Trial:
-            trial: Any = make_trial(hp)
-            return trial.bind(batch)
+    def objective(state: PyTree, batch: Batch, key: Any) -> Any:
+        def one(hp: dict[str, Any], s: PyTree, key: Any) -> Any:
+            value: Any = make_trial(hp).objective
+            return value(s, batch, key)
 
-        return _row(bound, rows, count, limit)
+        # The sum, whose gradient is for each trial that of its own objective.
+        return jnp.sum(jax.vmap(one)(rows, state, jax.random.split(key, count)))
 
     return Trial(
         init,
         step,
         evaluate,
-        bind=None if first.bind is None else bind,
         check=first.check,
         predict=None if first.predict is None else predict,
+        objective=None if first.objective is None else objective,
     )

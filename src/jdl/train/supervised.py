@@ -14,7 +14,7 @@ from jdl import metrics as metric_functions
 from jdl._checks import check_number
 from jdl.data.augment import Augment
 from jdl.data.dataset import Dataset, check
-from jdl.engine.trial import Batch, Metrics, Trial
+from jdl.engine.trial import Batch, Metrics, Trial, adapted
 from jdl.nn import Layer
 from jdl.optim import Optimizer, apply_updates
 
@@ -41,7 +41,6 @@ def supervised(
     l2: Any = None,
     augment: Augment | None = None,
     output: Callable[[Any], Any] = nn.identity,
-    example: Any = None,
 ) -> Trial:
     """A trial that minimises the mean of `loss` over batches `(x, y)`.
 
@@ -59,8 +58,6 @@ def supervised(
       augment: changes the batches of training, as those of `data.augment` do;
         it keeps the shape of `x`. None leaves it out of the program.
       output: makes of the model's outputs what `predict` gives.
-      example: a batch of inputs or its `jax.ShapeDtypeStruct`. A sweep and
-        `train.fit` know their data and need none.
 
     Raises:
       ValueError: `l2` is negative.
@@ -77,13 +74,8 @@ def supervised(
     def means(outputs: Any, y: Any) -> Metrics:
         return {name: jnp.mean(measure(outputs, y)) for name, measure in measures.items()}
 
-    def init(key: Any) -> TrainState:
-        if example is None:
-            raise ValueError(
-                "This trial does not know the shape of its input. Pass example=x (a batch, or its "
-                "jax.ShapeDtypeStruct) where you make it, or use trial.bind((x, y))."
-            )
-        params, model_state = model.init(key, example)
+    def init(key: Any, batch: Batch) -> TrainState:
+        params, model_state = model.init(key, batch[0])
         return TrainState(params, model_state, optimizer.init(params))
 
     def minimised(
@@ -131,26 +123,7 @@ def supervised(
     def predict(state: TrainState, x: Any, key: Any = None) -> Any:
         return output(model.apply(state.params, state.model_state, x, key=key)[0])
 
-    def bind(batch: Batch) -> Trial:
-        return supervised(
-            model,
-            optimizer,
-            loss,
-            metrics=metrics,
-            l2=l2,
-            augment=augment,
-            output=output,
-            example=batch[0],
-        )
-
-    return Trial(
-        init,
-        step,
-        evaluate,
-        None if example is not None else bind,
-        predict=predict,
-        objective=objective,
-    )
+    return Trial(init, step, evaluate, predict=predict, objective=objective)
 
 
 def _sum_of_squares(params: PyTree) -> Array:
@@ -168,7 +141,6 @@ def classifier(
     l2: Any = None,
     label_smoothing: Any = None,
     augment: Augment | None = None,
-    example: Any = None,
 ) -> Trial:
     """A trial that trains `model` to give the logits of integer classes.
 
@@ -183,7 +155,6 @@ def classifier(
       label_smoothing: in [0, 1]; the share of probability spread over all
         classes. None leaves it out of the program.
       augment: as in `supervised`.
-      example: as in `supervised`.
 
     Raises:
       ValueError: `l2` or `label_smoothing` is out of range.
@@ -208,29 +179,15 @@ def classifier(
         l2=l2,
         augment=augment,
         output=nn.softmax,
-        example=example,
     )
-
-    def bind(batch: Batch) -> Trial:
-        return classifier(
-            model,
-            optimizer,
-            l2=l2,
-            label_smoothing=label_smoothing,
-            augment=augment,
-            example=batch[0],
-        )
 
     def check_labels(data: Dataset) -> None:
         def outputs(x: Any) -> Any:
             return model.apply(*model.init(jax.random.key(0), x), x)[0]
 
-        logits = jax.eval_shape(outputs, example)
-        check(data, classes=logits.shape[-1])
+        check(data, classes=jax.eval_shape(outputs, data.train[0]).shape[-1])
 
-    if example is None:
-        return trial._replace(bind=bind)
-    return trial._replace(check=check_labels)
+    return adapted(trial, check=check_labels)
 
 
 def regressor(
@@ -239,7 +196,6 @@ def regressor(
     *,
     l2: Any = None,
     augment: Augment | None = None,
-    example: Any = None,
 ) -> Trial:
     """A trial that trains `model` to predict real targets by squared error.
 
@@ -248,11 +204,8 @@ def regressor(
       optimizer: any `(init, update)` pair.
       l2: as in `supervised`.
       augment: as in `supervised`.
-      example: as in `supervised`.
 
     Raises:
       ValueError: `l2` is negative.
     """
-    return supervised(
-        model, optimizer, losses.squared_error, l2=l2, augment=augment, example=example
-    )
+    return supervised(model, optimizer, losses.squared_error, l2=l2, augment=augment)
