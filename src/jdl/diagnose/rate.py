@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdl import tree
 from jdl.diagnose.finding import Finding, Problem
 from jdl.diagnose.subject import classes_in, first, length, loss_in
+from jdl.engine.lane import Lanes, start_lane, train_steps
 from jdl.engine.trial import Batch, State, Trial
 
 MakeTrial = Callable[[Any], Trial]
@@ -88,27 +89,17 @@ def make_runner(
         def lane(rate: Any, init: Any, run: Any) -> Any:
             trial = make_trial(rate)
 
-            def step(carry: Any, xs: Any) -> Any:
-                state, alive = carry
-                index, at = xs
-                batch = jax.tree.map(lambda a: a[index], examples)
-                after, metrics = trial.step(state, batch, jax.random.fold_in(run, at))
-                loss = loss_in(metrics).astype(jnp.float32)
-                alive &= jnp.isfinite(loss)
-                return (tree.where(alive, after, state), alive), jnp.where(alive, loss, jnp.nan)
+            def one(lane: Lanes, rows: Any) -> Any:
+                lane, metrics = train_steps(trial, lane, examples, rows, run, math.inf)
+                return lane, (loss_in(metrics), look(trial, lane.state, shown, held))
 
-            def one(carry: Any, xs: Any) -> Any:
-                carry, losses = jax.lax.scan(step, carry, xs)
-                return carry, (losses, look(trial, carry[0], shown, held))
-
-            state = trial.init(init, first(examples, batch_size))
-            before = look(trial, state, shown, held)
-            steps = jnp.arange(chunks * chunk).reshape(chunks, chunk)
-            (state, _), (losses, after) = jax.lax.scan(one, (state, True), (indices, steps))
+            start = start_lane(trial, first(examples, batch_size), init)
+            before = look(trial, start.state, shown, held)
+            end, (losses, after) = jax.lax.scan(one, start, indices)
             curves = jax.tree.map(
                 lambda a, b: jnp.concatenate([a[None], b]).astype(jnp.float32), before, after
             )
-            return losses.reshape(-1), curves, state
+            return losses.reshape(-1), curves, end.state
 
         over_seeds = jax.vmap(lane, (None, 0, 0))
         return jax.vmap(over_seeds, (0, None, None))(rates, init_keys, run_keys)

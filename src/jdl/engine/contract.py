@@ -221,7 +221,9 @@ def _parts(value: Any, numbered: dict[Any, int] | None = None) -> Iterator[bytes
             yield from _parts(each, numbered)
             yield b","
         yield b")"
-    elif hasattr(value, "__name__"):
-        yield value.__name__.encode()  # a function prints with its address
+    elif isinstance(value, type):
+        yield value.__name__.encode()
+    elif callable(value) or hasattr(value, "__name__"):
+        yield b"function"  # it prints with its address; what it computes is traced beside it
     else:
         yield re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode()
