@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tests.engine.toys import dataset, line_trial
 
-from jdl import sweep
+from jdl import sweep, train
 from jdl.data import Dataset
 from jdl.engine import tune
 from jdl.engine.contract import fingerprint, trace_hash, trace_shapes
@@ -95,6 +95,15 @@ def test_a_sweep_traces_each_static_group_once(
     assert (runs["init"], runs["step"]) == (groups, groups)
     assert sorted(runs["evaluate"]) == sorted([1, 3, 4] * groups)
     assert runs["make"] == 5 * groups
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_run_traces_its_trial_once(counted, resident):
+    make, runs = counted
+    trial = make({"lr": 0.05})
+    options = {"epochs": 2, "batch_size": 4, "eval_batch_size": 4, "progress": False}
+    train.fit(trial, dataset(), resident=resident, **options)
+    assert (runs["init"], runs["step"], sorted(runs["evaluate"])) == (1, 1, [1, 3, 4])
 
 
 def test_shapes_tell_what_a_lane_holds_and_reports():

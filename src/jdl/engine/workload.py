@@ -24,7 +24,7 @@ class Workload(NamedTuple):
 
     make: Callable[[Numbers], Trial]
     batch: Batch  # of training
-    splits: dict[str, Batch]  # those that lie on the devices, by name: train, valid, test
+    splits: dict[str, Batch]  # by name: train (unless it is a stream), valid, test
     batch_size: int
     report_every: int  # steps
     reports: int  # in a whole trial
@@ -69,7 +69,7 @@ def make_workload(
 
     Args:
       make: gives the trial of numbers.
-      data: the splits that lie on the devices; its training split is None for a stream.
+      data: the splits as arrays; the training split of a stream is None.
       epochs: passes over the training split.
       steps: of training, instead of `epochs`.
       batch_size: examples in a training step.

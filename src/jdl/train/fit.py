@@ -160,8 +160,7 @@ def fit(
     streams = stream is not None or not resident
     splits = splits_of(dataset)
     if streams:
-        splits.pop("train", None)
-        work = work._replace(splits={name: work.splits[name] for name in splits})
+        splits.pop("train", None)  # its batches are moved to the devices one by one
     layout = make_layout(devices, split_state, batch_size)
     if trial.check is not None:
         trial.check(dataset if first is None else dataset._replace(train=first))
