@@ -73,9 +73,10 @@ def jdl_program(steps: int) -> Ready:
     from jdl.engine.workload import make_workload, splits_of
 
     use_all_cores()
+    dataset = _splits()
     work = make_workload(
         _make_trial,
-        _splits(),
+        dataset,
         epochs=None,
         steps=steps,
         batch_size=BATCH,
@@ -99,7 +100,7 @@ def jdl_program(steps: int) -> Ready:
         segments = math.ceil(len(rates) / width)
         padded = np.resize(np.asarray(rates, np.float32), segments * width).reshape(-1, width)
         streams = np.arange(segments * width, dtype=np.uint32).reshape(-1, width)
-        data = jax.device_put(splits_of(_splits()), program.replicated)
+        data = jax.device_put(splits_of(dataset), program.replicated)
         root, count = jax.device_put((np.uint32(0), np.int32(1)), program.replicated)
         lanes, outcomes = program.empty(), []
         for rate, stream in zip(padded, streams):
