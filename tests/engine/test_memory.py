@@ -68,7 +68,7 @@ def test_widths_are_narrowed_in_proportion(monkeypatch, wanted, each, room, trie
 
 def test_a_lane_that_does_not_fit_is_refused_with_the_figures(monkeypatch):
     monkeypatch.setattr(memory, "device_bytes", lambda mesh: 3 * 2**20)
-    with pytest.raises(MemoryError, match=r"One lane needs 5 MiB .* of which 3 MiB .* batch_size"):
+    with pytest.raises(MemoryError, match=r"One lane needs 5 MiB, but only 3 MiB is .* batch_size"):
         memory.widest_that_fits(lambda lanes: account(5 * 2**20), 1, lane_mesh(1), print)
 
 

@@ -141,6 +141,11 @@ def test_a_trial_in_another_form_and_on_another_batch():
     )
     shapes = (jax.ShapeDtypeStruct((4,), jnp.int32),)
     assert boxed.init(None, shapes) == {"w": 5.0} and seen.pop()[0].shape == (4,)
+    whole = (jnp.arange(4),)
+    boxed.init(None, whole)
+    adapted(inner).init(None, whole)
+    # A batch that is changed comes as shapes, one that is not as it was given.
+    assert seen.pop() is whole and isinstance(seen.pop()[0], jax.ShapeDtypeStruct)
     after, metrics = boxed.step({"w": 5.0}, (2.0,), 0.5)
     assert after == {"w": -5.0} and metrics == {"loss": 5.0}
     assert boxed.evaluate({"w": 5.0}, (2.0,)) == {"loss": 100.0}
@@ -182,7 +187,7 @@ def test_a_split_is_evaluated_as_a_whole_whatever_its_size(examples, most):
         sizes.append(batch[0].shape[0])
         return {"mean": state + jnp.mean(batch[0] ** 2)}
 
-    x = np.arange(1, examples + 1, dtype=np.float32)
+    x = np.arange(1, 6 * examples + 1, dtype=np.float32).reshape(examples, 3, 2)
     trial = Trial(lambda key, batch: None, lambda *_: None, evaluate)
     means = evaluate_split(trial, 0.5, (jnp.asarray(x),), most)
     np.testing.assert_allclose(means["mean"], 0.5 + np.mean(x**2), rtol=1e-6)

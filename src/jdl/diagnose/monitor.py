@@ -126,7 +126,7 @@ def monitored(trial: Trial, monitors: Sequence[str | Monitor] = tuple(MONITORS))
 def watched(
     make_trial: Callable[..., Trial], monitors: Sequence[str | Monitor]
 ) -> Callable[..., Trial]:
-    """`make_trial`, every trial of which is `monitored`."""
+    """`make_trial`, with each of its trials `monitored`."""
     if isinstance(monitors, str):
         raise TypeError(f"`monitors` must be a list of them, got monitors={monitors!r}.")
     return lambda config: monitored(make_trial(config), monitors)

@@ -30,7 +30,7 @@ def program_bytes(program: LaneProgram) -> int:
 
 
 def device_bytes(mesh: Mesh) -> int | None:
-    """The memory of one device of `mesh` that programs may take, None where nobody knows.
+    """The memory of one device of `mesh` that programs may take, None if unknown.
 
     On a CPU the devices share what the system says is available.
     """
@@ -86,8 +86,8 @@ def widest_that_fits(
                 return program
             if lanes == 1:
                 raise MemoryError(
-                    f"One lane needs {readable(needed)} on a device, of which {readable(room)} are "
-                    "to be had: take a smaller batch_size or eval_batch_size, or a smaller model."
+                    f"One lane needs {readable(needed)}, but only {readable(room)} is available on "
+                    "a device: take a smaller batch_size or eval_batch_size, or a smaller model."
                 )
             why = f"{lanes} lanes need {readable(needed)}, the device has {readable(room)}"
             lanes = max(1, min(lanes - 1, int(lanes * room / needed)))

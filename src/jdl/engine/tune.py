@@ -1,4 +1,4 @@
-"""Widths timed instead of reckoned: `lanes="tune"`, remembered for each device and program."""
+"""Widths timed instead of estimated: `lanes="tune"`, remembered for each device and program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jdl.engine.trial import Batch
 from jdl.engine.workload import Workload
 
 SECONDS = 0.3  # of training that a width is timed by, at least
-ROUNDS = 3  # in which the widths that are compared take turns, because machines have moods
+ROUNDS = 3  # in which the widths that are compared take turns, because a machine's speed drifts
 
 
 def tuned(
@@ -37,7 +37,7 @@ def tuned(
     data: Mapping[str, Batch],
     say: Callable[[str], None],
 ) -> Plan:
-    """The plan whose lanes train fastest, by timing widths around the one that was reckoned.
+    """The plan whose lanes train fastest, by timing widths around the estimated one.
 
     Half and twice as many lanes are compiled and timed in turns, and so on around
     the fastest; widths that do not fit the devices are left out.
@@ -47,7 +47,7 @@ def tuned(
     Args:
       work: what the trials run.
       shapes: of one lane.
-      plan: as reckoned.
+      plan: as estimated.
       trials: how many there are to run.
       mesh: the devices.
       numbers: of one trial, to train with.
@@ -60,7 +60,7 @@ def tuned(
     if known is None or 2 * known["lanes"] > known["most"] < most:
         known = _search(work, shapes, plan, most, mesh, numbers, data, say)
         if not known["seconds"]:
-            return plan  # whose compilation says with the figures what does not fit
+            return plan  # compiling it reports what does not fit
         _remember(key, known)
     lanes = even_width(known["lanes"], trials, mesh.size)
     micro = known["seconds"][str(known["lanes"])] * 1e6

@@ -20,7 +20,7 @@ from jdl.optim import Optimizer, apply_updates
 
 PerExample = Callable[[Any, Any], Float[Array, " batch"]]
 
-# Layers fold their positions into a step's key: the far end of uint32 is nobody's position.
+# Layers fold their positions into a step's key: no position is at the far end of uint32.
 _AUGMENT_STREAM = 2**32 - 1
 
 
