@@ -13,7 +13,7 @@ from scipy import stats
 from tests.made_up import EVERY, REPORTS, made_up
 
 from jdl import plot, sweep
-from jdl.engine.store import Bred
+from jdl.engine.events import Bred
 from jdl.plot.columns import column, goodness, varying_names
 from jdl.plot.forest import grow_forest, main_effects, ranks
 from jdl.plot.rungs import rungs_of

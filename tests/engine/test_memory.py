@@ -14,6 +14,7 @@ from jdl.engine import memory
 from jdl.engine.contract import trace_shapes
 from jdl.engine.plan import lane_mesh
 from jdl.engine.program import LaneProgram, compile_lanes
+from jdl.engine.row import Row
 from jdl.engine.workload import make_workload
 
 
@@ -101,18 +102,16 @@ def small_sweep(**arguments):
 
 
 def test_out_of_memory_while_running_halves_the_width_and_goes_on(monkeypatch):
-    from jdl.engine.group import Group
+    widths, run = [], Row._run
 
-    widths, run = [], Group._run
-
-    def crowded(self, fresh, finishing, count):
-        widths.append(self.width)
-        if self.width > 3:
+    def crowded(self, *arguments):
+        widths.append(self._program.width)
+        if widths[-1] > 3:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while allocating")
-        return run(self, fresh, finishing, count)
+        return run(self, *arguments)
 
     whole = small_sweep(lanes=12)
-    monkeypatch.setattr(Group, "_run", crowded)
+    monkeypatch.setattr(Row, "_run", crowded)
     narrowed = small_sweep(lanes=12)
     assert widths[:3] == [12, 6, 3] and set(widths[3:]) == {3}
     assert narrowed.count("done") == 12

@@ -60,7 +60,7 @@ def clock(monkeypatch, tmp_path):
 )
 def test_the_fastest_width_is_found(toy, clock, fastest, start, trials, found, tried):
     timed = clock(lambda lanes: 1e-6 * (1 + abs(np.log2(lanes / fastest))))
-    plan = Plan(start, 2, 1000, "reckoned")
+    plan = Plan(start, 1, 2, 1000, "reckoned")
     said = []
     chosen = tune.tuned(*toy, plan, trials, lane_mesh(1), NUMBERS, DATA, said.append)
     if trials > 1000:
@@ -74,7 +74,7 @@ def test_the_fastest_width_is_found(toy, clock, fastest, start, trials, found, t
 )
 def test_widths_that_do_not_fit_are_not_timed(toy, clock, room, found, tried):
     timed = clock(lambda lanes: 1e-6 / lanes, room)
-    plan, said = Plan(32, 1, 1000, "reckoned"), []
+    plan, said = Plan(32, 1, 1, 1000, "reckoned"), []
     chosen = tune.tuned(*toy, plan, 2**12, lane_mesh(1), NUMBERS, DATA, said.append)
     assert chosen.lanes == found and sorted({*timed}) == tried
     assert "32 lanes a device: too many for it." in said
@@ -82,7 +82,7 @@ def test_widths_that_do_not_fit_are_not_timed(toy, clock, room, found, tried):
 
 def test_what_was_timed_is_remembered_by_program(toy, clock, tmp_path):
     timed = clock(lambda lanes: 1e-6 / lanes if lanes < 16 else 1.0)
-    plan = Plan(8, 2, 1000, "reckoned")
+    plan = Plan(8, 1, 2, 1000, "reckoned")
 
     def again(shapes):
         return tune.tuned(toy[0], shapes, plan, 8000, lane_mesh(1), NUMBERS, DATA, print).lanes
@@ -111,7 +111,7 @@ def test_what_is_damaged_is_timed_again(toy, clock, tmp_path, damage):
     path.parent.mkdir()
     work, shapes = toy
     path.write_text(damage.replace("KEY", tune._key(shapes, work, lane_mesh(1))))
-    plan = Plan(4, 1, 1000, "reckoned")
+    plan = Plan(4, 1, 1, 1000, "reckoned")
     assert tune.tuned(work, shapes, plan, 1000, lane_mesh(1), NUMBERS, DATA, print).lanes == 4
     assert timed and len(json.loads(path.read_text())) == 1
 
@@ -120,7 +120,7 @@ def test_with_more_trials_than_before_wider_lanes_are_tried(toy, clock):
     timed = clock(lambda lanes: 1e-6 / lanes if lanes < 64 else 1.0)
 
     def width(trials):
-        plan = Plan(4, 1, 1000, "reckoned")
+        plan = Plan(4, 1, 1, 1000, "reckoned")
         lanes = tune.tuned(*toy, plan, trials, lane_mesh(1), NUMBERS, DATA, print).lanes
         return lanes, len(timed)
 
@@ -135,7 +135,7 @@ def test_widths_take_turns_because_the_machine_has_moods(toy, clock):
     slow = iter([True] * 3 + [False] * 1000)  # a neighbour at first
     clock(lambda lanes: (5e-6 if next(slow) else 1e-6) * (1 + abs(np.log2(lanes / 4))))
     chosen = tune.tuned(
-        *toy, Plan(4, 1, 1000, "reckoned"), 1000, lane_mesh(1), NUMBERS, DATA, print
+        *toy, Plan(4, 1, 1, 1000, "reckoned"), 1000, lane_mesh(1), NUMBERS, DATA, print
     )
     assert chosen.lanes == 4 and "1 us a step" in chosen.reason
 

@@ -8,46 +8,42 @@ import sys
 import time
 from collections.abc import Iterator
 
-import jax
 import numpy as np
-from tests.engine.toys import dataset, line_trial
+from tests.engine.pretended import EVERY, PretendedExecutor, group
 
 from jdl import sweep
-from jdl.engine import store
-from jdl.engine.contract import trace_shapes
+from jdl.engine.events import Queued
+from jdl.engine.executor import Taken
 from jdl.engine.goal import Goal
-from jdl.engine.group import Group, Queued
-from jdl.engine.loop import Loop
-from jdl.engine.plan import lane_mesh, make_plan
-from jdl.engine.program import LaneProgram, Outcome
+from jdl.engine.journal import Journal
+from jdl.engine.policy import Policy
 from jdl.engine.progress import Progress
-from jdl.engine.supply import Supply
-from jdl.engine.workload import make_workload
+from jdl.engine.row import Collected
+from jdl.engine.run import Limits, run_trials
+from jdl.engine.supply import Given, Supply
 
 REPORTS = 16
 
 
-class Pretended(LaneProgram):
-    """A lane program that trains nothing: a lane's loss is a function of its numbers."""
+class Immediate(PretendedExecutor):
+    """A lane's loss is its trial's rate, at every report."""
 
-    def empty(self):
-        return {"nothing": np.zeros(self.width)}
+    def start(self, order):
+        rates = self._rates
+        for _, queued in order.fresh:
+            rates[queued.trial] = float(queued.numbers["lr"])
+        loss = np.array([rates[trial] for trial in order.trials])
+        values = np.broadcast_to(loss[:, None, None], (len(loss), order.reports, 1))
+        trial = dict(zip(order.lanes, order.trials))
+        tests = {trial[lane]: {"test_loss": rates[trial[lane]]} for lane in order.finishing}
+        self._flying[order.row] = Collected(order, values, np.full(len(loss), -1), tests)
 
-    def place(self, lanes):
-        return lanes
+    def take(self, row, leaving):
+        return Taken()
 
-
-def pretend(group: Group) -> LaneProgram:
-    def run(lanes, assignment, seed, count, data):
-        rate = np.asarray(assignment.numbers["lr"], np.float32)
-        loss = np.broadcast_to(rate[:, None, None], (group.width, REPORTS, len(group.names)))
-        final = np.broadcast_to(rate[:, None], (group.width, len(group.final_names)))
-        steps = (group.done + int(count)) * group.work.report_every
-        progress = np.stack([steps, np.full(group.width, -1)], axis=1)
-        return lanes, Outcome(loss, final, progress)
-
-    sharding = jax.sharding.NamedSharding(lane_mesh(1), jax.sharding.PartitionSpec())
-    return Pretended(run, group.shapes, group.width, sharding, sharding, 0.0, None)
+    def join(self, group, lanes, width):
+        super().join(group, lanes, width)
+        self._rates: dict[int, float] = {}
 
 
 def resident() -> int:
@@ -60,36 +56,19 @@ def simulate(trials: int, out, lanes: int = 256) -> Iterator[tuple[int, float, i
     """Runs `trials` pretended trials under ASHA: (ended, seconds, bytes) now and then."""
     space = sweep.parse_space({"lr": sweep.log_uniform(1e-3, 1.0)})
     search = sweep.random_search(space, trials)
-    work = make_workload(
-        lambda numbers: line_trial(numbers["lr"]),
-        dataset(),
-        epochs=None,
-        steps=REPORTS,
-        batch_size=4,
-        report_every=1,
-        eval_batch_size=8,
-        diverged_above=1e6,
-    )
-    example = {"lr": np.float32(0.1)}
-    shapes, mesh = trace_shapes(work, example), lane_mesh(1)
-    plan = make_plan(work, shapes, trials, mesh, lanes)
-    group = Group("", work, shapes, plan, [Queued(0, example, 0)], mesh, 0)
-    group.queue.clear()
-    group.build = lambda lanes=None: pretend(group)  # type: ignore[method-assign]
-    db = store.Store(out)
-    db.begin({"steps": REPORTS}, group.names)
     asked = ended = 0
     running: dict[int, dict] = {}
     marks: list[tuple[int, float, int]] = []
     start = time.perf_counter()
 
-    def ask(count, turn, again):
+    def ask(count):
         nonlocal asked
         given = list(enumerate(search.ask(count), asked))
+        new = [] if asked else [group("", lanes, 1, 10**4)]
         asked += len(given)
         running.update(given)
-        db.add_trials(given, turn, count)
-        return [(group, Queued(t, {"lr": np.float32(c["lr"])}, t)) for t, c in given]
+        queued = [("", Queued(t, {"lr": np.float32(c["lr"])}, t)) for t, c in given]
+        return Given(queued, given, new)
 
     def tell(scores):
         nonlocal ended
@@ -98,18 +77,19 @@ def simulate(trials: int, out, lanes: int = 256) -> Iterator[tuple[int, float, i
         if ended * 10 // trials > before * 10 // trials:
             marks.append((ended, time.perf_counter() - start, resident()))
 
-    supply = Supply(ask, tell, lambda: trials - asked, False)
-    goal = Goal("valid_loss", -1)
-    loop = Loop(
-        [group], db, goal, supply=supply, stopping=sweep.asha(), keep=0, progress=Progress(False)
-    )
-    stats = loop.run({})
-    assert stats.complete and db.counts() == {"done": db.counts()["done"]} | {
-        "stopped": trials - db.counts()["done"]
-    }
+    supply = Supply("random", ask(4096), ask, tell, lambda: trials - asked, False)
+    journal = Journal(out)
+    journal.begin({"steps": REPORTS * EVERY}, ["valid_loss"], supply.first.configs)
+    policy = Policy(REPORTS, EVERY, sweep.asha().start())
+    stats = run_trials(
+        policy, Immediate(1), journal, supply, Goal("valid_loss", -1), Progress(False),
+        limits=Limits(keep=0),
+    )  # fmt: skip
+    done = journal.counts()["done"]
+    assert stats.complete and journal.counts() == {"done": done, "stopped": trials - done}
     marks.append((trials, time.perf_counter() - start, resident()))
     yield from marks
-    db.close()
+    journal.close()
 
 
 def main(trials, out):

@@ -11,16 +11,16 @@ jax.config.update("jax_num_cpu_devices", 2)
 from tests.engine.toys import dataset, line_trial  # noqa: E402
 
 from jdl import sweep  # noqa: E402
-from jdl.engine.group import Group  # noqa: E402
+from jdl.engine.executor import LocalExecutor  # noqa: E402
 
-dispatch = Group.dispatch
+start = LocalExecutor.start
 
 
 def slower(pause):
     """Segments that last long enough to be killed in."""
 
-    def slow(self, most):
-        dispatch(self, most)
+    def slow(self, order):
+        start(self, order)
         time.sleep(pause)
 
     return slow
@@ -67,7 +67,7 @@ MODES = {
 
 
 def main(out, mode="plain", pause="0.03"):
-    Group.dispatch = slower(float(pause))
+    LocalExecutor.start = slower(float(pause))
     search = climbing(SPACE, 40) if mode == "adaptive" else None
     if mode == "optuna":
         from jdl.sweep.optuna import optuna_search

@@ -139,12 +139,12 @@ def test_a_sweep_by_optuna_goes_on_as_if_it_had_never_stopped(tmp_path):
     whole = run(tmp_path / "whole")
     assert len(whole.trials) == 20 and 0 < whole.count("diverged") < 20
     assert whole.compilations == 1
-    # Cut when time is over, which comes in the middle of the first program at first.
-    cut = 0
-    for seconds in (1.0, 2.5, None):
+    reports = [0]
+    for seconds in (1e-3, 1e-3, None):
         part = run(tmp_path / "parts", seconds=seconds)
-        cut += len(part.trials) < 20 or part.count("running") + part.count("pending") > 0
-    assert cut > 0
+        # A call goes on for at least one segment, however little time it has.
+        reports.append(np.count_nonzero(np.isfinite(part.curves())))
+    assert 0 < reports[1] < reports[2] < reports[3]
 
     def table(results):
         return [(t.trial, t.config, t.status, t.steps) for t in results.trials]

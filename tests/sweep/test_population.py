@@ -13,8 +13,8 @@ from jax.sharding import PartitionSpec as P
 from tests.engine.toys import dataset, line_trial
 
 from jdl import data, nn, optim, sweep, train
-from jdl.engine.moves import move_lanes
 from jdl.engine.plan import lane_mesh
+from jdl.engine.row import move_lanes
 from jdl.engine.rules import Exchange, Population
 from jdl.train import Trial
 
@@ -34,7 +34,7 @@ def test_lanes_move_to_the_bit(width):
     sharding = NamedSharding(lane_mesh(8), P("lanes"))
     placed = jax.device_put(lanes, sharding)
     source = random.integers(0, 16, size=width)
-    moved = move_lanes(placed, source, sharding)
+    moved = move_lanes(placed, source.tolist(), sharding)
     for name, leaf in moved.items():
         assert np.asarray(leaf).tobytes() == np.asarray(lanes[name])[source].tobytes()
         assert leaf.sharding == sharding

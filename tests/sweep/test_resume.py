@@ -15,7 +15,8 @@ import pytest
 from tests.engine.toys import dataset, line_trial
 
 from jdl import sweep
-from jdl.engine.resume import CHECKPOINT
+from jdl.engine.journal import Journal
+from jdl.engine.snapshot import SNAPSHOT
 from jdl.train import CheckpointError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -101,7 +102,7 @@ def test_killed_twice(uninterrupted, tmp_path):
     kill_times(out, 2, np.random.default_rng(0))
     assert "Resuming" in finish(out)
     assert_same_table(uninterrupted, out)
-    assert not (out / CHECKPOINT).exists()
+    assert not (out / SNAPSHOT).exists()
 
 
 @pytest.mark.slow
@@ -171,7 +172,7 @@ def test_interrupted_politely(uninterrupted, tmp_path, number):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Stopping after this segment" in stderr and "to go on with" in stderr
-    assert (out / CHECKPOINT).exists()
+    assert (out / SNAPSHOT).exists()
     finish(out)
     assert_same_table(uninterrupted, out)
 
@@ -217,9 +218,7 @@ def test_other_data_is_another_specification(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="locks by fcntl")
 def test_two_processes_on_one_folder(tmp_path):
-    from jdl.engine.store import Store
-
-    first = Store(tmp_path / "run")
+    first = Journal(tmp_path / "run")
     with pytest.raises(sweep.StoreError, match="Another process is running in"):
         run(tmp_path / "run")
     first.close()
@@ -256,14 +255,14 @@ def interrupted_run(out):
 def test_a_corrupt_checkpoint_says_what_to_do(uninterrupted, tmp_path):
     out = tmp_path / "run"
     interrupted_run(out)
-    path = out / CHECKPOINT
+    path = out / SNAPSHOT
     whole = bytearray(path.read_bytes())
     whole[-3] ^= 0xFF
     path.write_bytes(whole)
     process = start(out)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert CheckpointError.__name__ in stderr and "Delete that file to go on" in stderr
+    assert CheckpointError.__name__ in stderr and "Delete lanes.safetensors to go on" in stderr
     path.unlink()
     finish(out)
     assert_same_table(uninterrupted, out)

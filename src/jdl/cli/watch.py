@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jdl import sweep
-from jdl.engine.store import ENDED
+from jdl.engine.events import ENDED
 from jdl.plot.points import group_of, varying
 from jdl.plot.style import words
 from jdl.sweep import Results

@@ -1,4 +1,4 @@
-"""The file of a run: opened by readers, locked by its one writer, its failures said in words."""
+"""The run's SQLite file: locking, read-only access, readable errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Database:
     def __init__(self, folder: str | os.PathLike[str] | None, *, write: bool = True):
         self.folder = None if folder is None else pathlib.Path(folder)
         self._lock: Any = None
-        self._metrics: tuple[str, ...] = ()
+        self.metrics: tuple[str, ...] = ()
         if self.folder is None:
             self._db = sqlite3.connect(":memory:", check_same_thread=False)
             self._db.executescript(_SCHEMA)
@@ -74,7 +74,7 @@ class Database:
                 if write and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
                     self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
                 columns = self._db.execute("PRAGMA table_info(reports)").fetchall()
-                self._metrics = tuple(name for _, name, *_ in columns)[3:]
+                self.metrics = tuple(name for _, name, *_ in columns)[3:]
         except StoreError:
             self.close()
             raise
@@ -112,9 +112,10 @@ class Database:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction; a disk that takes no more is said in words."""
+        """One transaction, of tables that are made too; a full disk gives a readable error."""
         try:
             with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
         except sqlite3.OperationalError as error:
             raise StoreError(_cannot_write(self.folder, error)) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,20 @@ class Goal(NamedTuple):
 
     metric: str
     sign: int
+
+    @property
+    def direction(self) -> str:
+        """The goal by name: "max" if larger is better, else "min"."""
+        return "max" if self.sign > 0 else "min"
+
+    def to_json(self) -> dict[str, str]:
+        """The entries of a specification."""
+        return {"metric": self.metric, "goal": self.direction}
+
+    @staticmethod
+    def from_json(specification: Mapping[str, Any]) -> Goal:
+        """The inverse of `to_json`."""
+        return Goal(specification["metric"], 1 if specification["goal"] == "max" else -1)
 
     def score(self, value: float) -> float:
         """Larger is better, and worst of all if `value` is not a number."""

@@ -24,12 +24,14 @@ class Plan(NamedTuple):
 
     Attributes:
       lanes: lanes on each device, run under `vmap`.
+      devices: that the lanes of a run are spread over.
       unroll: training steps per iteration of the compiled loop.
       lane_bytes: the estimate of what one lane touches in a step.
       reason: why, in words.
     """
 
     lanes: int
+    devices: int
     unroll: int
     lane_bytes: int
     reason: str
@@ -116,7 +118,7 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
     if lanes is not None:
         if not isinstance(lanes, int) or isinstance(lanes, bool) or lanes < 1:
             raise ValueError(f"`lanes` must be at least 1, 'tune' or None, got lanes={lanes!r}.")
-        return Plan(lanes, unroll, each, f"{lanes} lanes a device, as given")
+        return Plan(lanes, mesh.size, unroll, each, f"{lanes} lanes a device, as given")
     if device.platform == "cpu":
         # Twice the cache, because not all that a step touches is alive at once: an MLP
         # 64-32-10 with Adam (75 KiB a lane, 1 MiB of cache) runs 340, 357 and 373 trials
@@ -134,7 +136,8 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
         if most < 1:
             raise ValueError(f"Not even one lane fits {device.device_kind}: {why}.")
     width = even_width(int(most), trials, mesh.size)
-    return Plan(width, unroll, each, f"{width} lanes on each of {mesh.size} devices: {why}")
+    reason = f"{width} lanes on each of {mesh.size} devices: {why}"
+    return Plan(width, mesh.size, unroll, each, reason)
 
 
 def even_width(most: int, trials: int, devices: int) -> int:

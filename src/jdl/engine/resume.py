@@ -1,121 +1,201 @@
-"""What a run's folder holds of a run in the middle: the lanes, and where everybody was."""
+"""Going on with a run: what its journal tells is told again, up to the turn of the snapshot."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
-
-from jdl.engine import checkpoint, store
-from jdl.engine.group import FREE, Group, Queued, Saved
-
-CHECKPOINT = "lanes.safetensors"
-
-
-class Waiting(NamedTuple):
-    """A trial without a lane, in the middle of its run."""
-
-    group: Group
-    queued: Queued
-    saved: Saved
-    score: float  # its last
-
-
-class Point(NamedTuple):
-    """A checkpoint as it is read: the state of a run after a turn."""
-
-    turn: int
-    rotation: list[str]  # labels of groups, in the order of their turns
-    flying: list[str]  # those whose segment was not collected, oldest first
-    groups: dict[str, tuple[dict[str, np.ndarray], dict[str, Any]]]  # arrays, notes
-    waiting: dict[int, tuple[str, Saved, float]]  # by trial
-    returning: list[int]  # of the waiting, those that a lane may take
+from jdl.engine import decisions
+from jdl.engine.checkpoint import CheckpointError
+from jdl.engine.events import (
+    DIVERGED,
+    Asked,
+    Ended,
+    Joined,
+    Leaving,
+    Narrow,
+    Order,
+    Prepared,
+    Record,
+    Segment,
+)
+from jdl.engine.executor import Group, Taken
+from jdl.engine.goal import Goal
+from jdl.engine.journal import Journal, Turn
+from jdl.engine.loop import drive, told
+from jdl.engine.policy import Paused, Policy
+from jdl.engine.schedule import Schedule
+from jdl.engine.snapshot import Snapshot, lanes_by_trial
+from jdl.engine.supply import Given, Supply
 
 
-def write(
-    db: store.Store,
-    turn: int,
-    rotation: Sequence[Group],
-    flying: Sequence[Group],
-    waiting: Mapping[int, Waiting],
-) -> None:
-    """Writes every lane, and every trial that waits, to the run's folder, atomically.
+class Replay:
+    """Executor and home of a run whose turns are in its journal already."""
 
-    Raises:
-      OSError: the folder takes no more; the checkpoint before stays.
+    def __init__(
+        self,
+        journal: Journal,
+        supply: Supply,
+        goal: Goal,
+        join: Callable[[Group], Joined],
+    ):
+        self._journal, self._supply, self._goal, self._join = journal, supply, goal, join
+        # Before the first turn trials were only asked for.
+        self._turns = (turn for turn in journal.history(goal.metric) if turn.turn > 0)
+        self._ahead = next(self._turns, None)
+        self._turn = 0
+        self._flying: dict[int, Order] = {}
+
+    def ask(self, count: int, turn: int) -> tuple[Any, ...]:
+        """Asks the search again, and checks that it gives the same."""
+        given = self._supply.ask(count)
+        self._journal.check_asked(given.configs, self._supply.name)
+        joined = [self._join(group) for group in given.groups]
+        return (*joined, Asked(count, given.trials, self._supply.left()))
+
+    def prepare(self, row: int) -> Prepared:
+        """Rows joined at the width that the run found for them."""
+        return Prepared(row, 2**62)
+
+    def ready(self, least: int = 0) -> list[Prepared]:
+        """Rows are prepared when they are asked for: in a run whose order counts."""
+        return []
+
+    def narrow(self, order: Narrow) -> None:
+        """Nothing is compiled."""
+
+    def start(self, order: Order) -> None:
+        """Nothing runs."""
+        self._flying[order.row] = order
+
+    def collect(self, row: int) -> Segment:
+        """The segment as it is written down."""
+        order = self._flying.pop(row)
+        turn = self._next()
+        if unknown := {*turn.values} - {*order.trials}:
+            raise CheckpointError(
+                f"{self._journal.folder}: turn {turn.turn} of the journal has reports of trials "
+                f"{sorted(unknown)}, which were not in the lanes of that segment."
+            )
+        scores = [[self._goal.score(v) for v in turn.values.get(t, ())] for t in order.trials]
+        ends = [turn.ended.get(trial, ("", -1)) for trial in order.trials]
+        failed = [steps if status == DIVERGED else -1 for status, steps in ends]
+        return Segment(order, scores, failed)
+
+    def hear(self, collected: Segment) -> Segment:
+        """What was collected is what was reported."""
+        return collected
+
+    def wanted(self, leaving: Leaving) -> Leaving:
+        """Nothing is taken."""
+        return leaving
+
+    def take(self, row: int, leaving: Leaving) -> Taken:
+        """Nothing is taken."""
+        return Taken()
+
+    def note(self, s: Schedule, record: Record, taken: Taken) -> None:
+        """Tells the search what it was told."""
+        if record.kind == "settle":
+            self._next()
+        if record.ended:
+            self._supply.tell(decisions.told(record.ended))
+
+    def write(self) -> None:
+        """Everything is written down already."""
+
+    def _next(self) -> Turn:
+        self._turn += 1
+        turn = self._ahead
+        if turn is None or turn.turn > self._turn:
+            return Turn(self._turn, {}, {}, {}, False, ())  # in which no lane reported anything
+        self._ahead = next(self._turns, None)
+        return turn
+
+
+def begun(policy: Policy, first: Given, left: float, join: Callable[[Group], Joined]) -> Schedule:
+    """The schedule of a run before its first turn."""
+    s = Schedule(left=left, exhausted=left == 0)
+    asked = Asked(len(first.configs), first.trials, left)
+    s = told(s, policy, [*map(join, first.groups), asked])
+    return s._replace(to_scan=len(s.rotation))
+
+
+def replayed(s: Schedule, policy: Policy, replay: Any, turn: int) -> Schedule:
+    """The schedule after `turn`, from the schedule before any: what was lived, to the bit."""
+    return drive(s, policy, replay, replay, lambda s: s.turn >= turn) if turn else s
+
+
+def recalled(
+    s: Schedule,
+    policy: Policy,
+    journal: Journal,
+    supply: Supply,
+    goal: Goal,
+    join: Callable[[Group], Joined],
+    snapshot: Snapshot | None,
+) -> tuple[Schedule, Mapping[int, Any]]:
+    """A schedule in which all that ended is told, and all else waits for a lane.
+
+    For runs in which no order counts, and for those whose snapshot is lost.
+
+    Returns:
+      The schedule, and the lanes of trials that go on, by trial.
     """
-    assert db.folder is not None
-    arrays: dict[str, Any] = {}
-    notes: dict[str, Any] = {}
-    released = [q.trial for group in (*rotation, *flying) for q, _ in group.returning]
-    aside = dict(waiting)
-    for number, group in enumerate((*rotation, *flying)):
-        leaves, notes[group.label] = group.snapshot()
-        arrays |= {f"group|{number}|{path}": leaf for path, leaf in leaves.items()}
-        for queued, saved in group.returning:
-            aside[queued.trial] = Waiting(group, queued, saved, 0.0)
-    for trial, one in aside.items():
-        arrays |= {f"aside|{trial}|{path}": leaf for path, leaf in one.saved.leaves.items()}
-    body = {
-        "turn": turn,
-        "rotation": [group.label for group in rotation],
-        "flying": [group.label for group in flying],
-        "groups": notes,
-        "waiting": [[t, w.group.label, w.saved.reports, w.score] for t, w in aside.items()],
-        "returning": released,
-    }
-    # What the checkpoint counts on must be there when the machine, too, goes down.
-    db.sync()
-    checkpoint.write_atomically(db.folder / CHECKPOINT, checkpoint.to_bytes(arrays, body))
-    db.note(checkpoint=turn)
-
-
-def read(db: store.Store) -> Point | None:
-    """The folder's checkpoint, or None if it has none.
-
-    Raises:
-      CheckpointError: it is damaged; the message says what to do.
-    """
-    path = None if db.folder is None else db.folder / CHECKPOINT
-    if path is None or not path.exists():
-        return None
-    try:
-        leaves, body = checkpoint.from_bytes(path.read_bytes(), os.fspath(path))
-    except checkpoint.CheckpointError as error:
-        raise checkpoint.CheckpointError(
-            f"{error} Delete that file to go on: recorded results stay, and trials that were "
-            "running start again from their beginning."
-        ) from error
-
-    def part(prefix: str) -> dict[str, np.ndarray]:
-        return {p[len(prefix) :]: leaf for p, leaf in leaves.items() if p.startswith(prefix)}
-
-    return Point(
-        body["turn"],
-        body["rotation"],
-        body["flying"],
-        {
-            label: (part(f"group|{number}|"), notes)
-            for number, (label, notes) in enumerate(body["groups"].items())
-        },
-        {
-            trial: (label, Saved(reports, part(f"aside|{trial}|")), score)
-            for trial, label, reports, score in body["waiting"]
-        },
-        body["returning"],
+    ended: list[Ended] = []
+    last: dict[int, float] = {}
+    for turn in journal.history(goal.metric):
+        s = s._replace(heard=_hear(policy, goal, turn, s.heard))
+        last |= {trial: goal.score(values[-1]) for trial, values in turn.values.items()}
+        now = [
+            Ended(trial, status, steps, last.pop(trial, float("nan")))
+            for trial, (status, steps) in turn.ended.items()
+        ]
+        supply.tell(decisions.told(now))
+        ended += now
+        for wanted in turn.asked:
+            given = supply.ask(wanted)
+            journal.check_asked(given.configs, supply.name)
+            joined = [join(group) for group in given.groups]
+            s = told(s, policy, [*joined, Asked(wanted, given.trials, supply.left())])
+        s = s._replace(turn=max(s.turn, turn.turn))
+    lanes = lanes_by_trial(snapshot) if snapshot else {}
+    gone = {end.trial for end in ended}
+    returning, queues = dict(s.returning), dict(s.queues)
+    for group, queue in s.queues.items():
+        left = [queued for queued in queue if queued.trial not in gone]
+        returning[group] = tuple(
+            Paused(group, queued, lanes[queued.trial][0], float("nan"))
+            for queued in left
+            if queued.trial in lanes
+        )
+        queues[group] = tuple(queued for queued in left if queued.trial not in lanes)
+    s = s._replace(
+        returning=returning,
+        queues=queues,
+        heard={trial: scores for trial, scores in s.heard.items() if trial in lanes},
+        tally=s.tally.with_ended(ended, policy.reports, policy.report_every),
+        to_scan=len(s.rotation),
     )
+    aside = {p.queued.trial: lanes[p.queued.trial][1] for back in returning.values() for p in back}
+    return s, aside
 
 
-def by_trial(point: Point) -> dict[int, Saved]:
-    """The trials in the middle, whatever lane they were in."""
-    saved = {}
-    for arrays, _ in point.groups.values():
-        prefix = "lanes|"
-        lanes = {p[len(prefix) :]: a for p, a in arrays.items() if p.startswith(prefix)}
-        for lane, trial in enumerate(arrays.get("trial", ())):
-            if trial != FREE:
-                leaves = {path: np.array(a[lane]) for path, a in lanes.items()}
-                saved[int(trial)] = Saved(int(arrays["done"][lane]), leaves)
-    return saved
+def _hear(policy: Policy, goal: Goal, turn: Turn, heard: decisions.Heard) -> decisions.Heard:
+    """Tells the rule a turn of which the lanes are lost."""
+    if policy.rule is None:
+        return heard
+    trials = sorted(turn.values)
+    scores = [[goal.score(value) for value in turn.values[trial]] for trial in trials]
+    done = [turn.steps[t] // policy.report_every - len(c) for t, c in zip(trials, scores)]
+    order = Order(0, 0, tuple(range(len(trials))), tuple(trials), tuple(done))
+    ended = {
+        lane: Ended(trial, *turn.ended[trial], float("nan"))
+        for lane, trial in enumerate(trials)
+        if trial in turn.ended
+    }
+    segment = Segment(order, scores, [-1] * len(trials))
+    _, heard = decisions.hear(policy, segment, ended, heard)
+    if turn.settled:
+        policy.rule.settle()
+    return heard

@@ -1,35 +1,43 @@
-"""Where a run's trials come from after those that its groups start with."""
+"""Where the trials of a run come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from jdl.engine.group import Group, Queued
+from jdl.engine.events import Queued
+from jdl.engine.executor import Group
 
-BATCH = 4096  # trials asked for at once, of a search that does not learn
+
+class Given(NamedTuple):
+    """Trials that a search gave.
+
+    Attributes:
+      trials: the label of each one's group, and the trial.
+      configs: number and configuration of each.
+      groups: those that are new.
+    """
+
+    trials: Sequence[tuple[str, Queued]] = ()
+    configs: Sequence[tuple[int, Mapping[str, Any]]] = ()
+    groups: Sequence[Group] = ()
 
 
 class Supply(NamedTuple):
-    """Where trials come from after those that the groups start with.
+    """Where trials come from.
 
     Attributes:
-      ask: `ask(count, turn, again)` gives up to `count` further trials with the
-        group of each, whose queue does not hold it yet, and records them unless
-        they are asked for `again` by a resumed run.
+      name: of the search.
+      first: the trials known from the start.
+      ask: `ask(count)` gives up to `count` further trials.
       tell: `tell(scores)` says how trials ended, by number; NaN has diverged.
       left: how many further ones it may give; inf where nobody knows.
       adaptive: whether what it gives depends on what it is told.
     """
 
-    ask: Callable[[int, int, bool], list[tuple[Group, Queued]]]
+    name: str
+    first: Given
+    ask: Callable[[int], Given]
     tell: Callable[[Sequence[tuple[int, float]]], None]
     left: Callable[[], float]
     adaptive: bool
-
-
-def _none(count: int, turn: int, again: bool) -> list[tuple[Group, Queued]]:
-    return []
-
-
-NO_SUPPLY = Supply(_none, lambda scores: None, lambda: 0, False)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl._checks import check_number
+from jdl.engine.events import Bred
 from jdl.engine.rules import Exchange, Population
-from jdl.engine.store import Bred
 from jdl.sweep.dimension import REPEATS, Dimension
 from jdl.sweep.space import Space
 

@@ -13,10 +13,12 @@ from jaxtyping import PyTree
 from rich.console import Console
 from rich.table import Table
 
-from jdl.engine import checkpoint, store
+from jdl.engine import checkpoint
 from jdl.engine.database import StoreError
+from jdl.engine.events import DONE, Bred
 from jdl.engine.goal import larger_is_better
 from jdl.engine.keys import to_keys
+from jdl.engine.tables import Tables
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.ensemble import ensemble_of
 from jdl.train.ensemble import Ensemble
@@ -80,7 +82,7 @@ class Summary(NamedTuple):
 
 
 class Results:
-    """What a sweep found; read from its store, so a finished folder gives the same."""
+    """What a sweep found; read from its file, so a finished folder gives the same."""
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class Results:
         notes: Mapping[str, Any],
         folder: str | os.PathLike[str] | None = None,
         lanes: Lanes | None = None,
-        bred: Sequence[store.Bred] = (),
+        bred: Sequence[Bred] = (),
     ):
         self.specification = dict(specification)
         self.trials = list(trials)
@@ -108,11 +110,11 @@ class Results:
             self.trials[i] = trial._replace(config=trial.config | now)
 
     @staticmethod
-    def read(db: store.Store, state_like: Callable[[int], PyTree] | None = None) -> Results:
+    def read(db: Tables, state_like: Callable[[int], PyTree] | None = None) -> Results:
         """The results that `db` holds.
 
         Args:
-          db: an open store.
+          db: the open file of a run.
           state_like: the shapes of a trial's state, to rebuild the kept ones;
             without it they are dicts by path.
         """
@@ -175,7 +177,7 @@ class Results:
         Raises:
           ValueError: no trial is done.
         """
-        done = [trial for trial in self.trials if trial.status == store.DONE]
+        done = [trial for trial in self.trials if trial.status == DONE]
         if not done:
             raise ValueError(
                 f"No trial is done: {self.count('diverged')} of {len(self.trials)} diverged."
@@ -226,7 +228,7 @@ class Results:
             raise ValueError(f"`metric` must be one of {sorted(self._curves)}, got {name!r}.")
         return self._curves[name]
 
-    def lineage(self) -> list[store.Bred]:
+    def lineage(self) -> list[Bred]:
         """What a population did: who copied whom after which report, with which numbers since."""
         return list(self._bred)
 
@@ -271,9 +273,7 @@ class Results:
             groups.setdefault(tuple(config.items()), []).append(trial)
         summaries = []
         for key, members in groups.items():
-            values = np.array(
-                [t.metrics.get(name, math.nan) for t in members if t.status == store.DONE]
-            )
+            values = np.array([t.metrics.get(name, math.nan) for t in members if t.status == DONE])
             values = values[np.isfinite(values)]
             mean = float(values.mean()) if values.size else math.nan
             stderr = (
@@ -397,7 +397,7 @@ def read(folder: str | os.PathLike[str]) -> Results:
     Raises:
       StoreError: the folder holds no run, or it is damaged.
     """
-    db = store.Store(folder, write=False)
+    db = Tables(folder, write=False)
     try:
         return Results.read(db)
     finally:

@@ -11,21 +11,24 @@ from typing import Any
 from jdl._checks import check_number
 from jdl.data.dataset import Dataset, check
 from jdl.diagnose.monitor import watched
-from jdl.engine import store
 from jdl.engine.contract import fingerprint
+from jdl.engine.executor import LocalExecutor
 from jdl.engine.goal import choose_goal
-from jdl.engine.loop import Loop
+from jdl.engine.journal import Journal, recorded_plans
+from jdl.engine.ordering import BATCH
 from jdl.engine.plan import lane_mesh, use_all_cores
+from jdl.engine.policy import Policy
 from jdl.engine.progress import Progress
-from jdl.engine.resume import CHECKPOINT
+from jdl.engine.recorder import ended
 from jdl.engine.rules import Stopping
-from jdl.engine.supply import BATCH
+from jdl.engine.run import Limits, run_trials
+from jdl.engine.snapshot import SNAPSHOT
 from jdl.engine.workload import make_workload, splits_of
 from jdl.sweep.population import Breeding
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
 from jdl.sweep.space import parse_space, to_json
-from jdl.sweep.supply import MakeTrial, Trials
+from jdl.sweep.trials import MakeTrial, Trials
 
 
 class Interrupted(KeyboardInterrupt):
@@ -91,10 +94,11 @@ def run(
         "update_ratio", "dead_share", ... (see `diagnose.monitored`).
       target: a value of the metric; once a trial reports it, the run is over:
         that trial is done, and the others are stopped.
-      seconds: a budget of wall time for this call. When it is over the running
-        trials are saved as they are, and the results so far are returned; the
-        same call with the same folder goes on. Where it cuts depends on the
-        clock, as nothing else here does.
+      seconds: a budget of training for this call, beside start-up and compilation;
+        at least one segment is trained. When it is over the running trials are saved
+        as they are, and the results so far are returned; the same call with the
+        same folder goes on. Where it cuts depends on the clock, as nothing else
+        here does.
       metric: what trials are judged by; "valid_accuracy" if it is reported,
         else "valid_loss", else "train_loss".
       goal: "max" or "min"; None maximises accuracies and minimises losses, and
@@ -155,23 +159,24 @@ def run(
         diverged_above=diverged_above,
     )
     shown = Progress(progress)
+    mesh = lane_mesh(devices)
     source = Trials(
         watched(make_trial, monitors) if monitors else make_trial,
         parsed,
         searcher,
         workload,
         dataset,
-        lane_mesh(devices),
+        mesh,
         trials=trials,
         lanes=lanes,
         members=population is not None,
-        seed=seed,
+        plans=recorded_plans(out),
         shown=shown,
     )
-    first = source.first()
-    groups = source.groups
+    supply = source.supply()
+    groups = supply.first.groups
     _check_deciders(source, searcher, stopping, population)
-    work, reported = groups[0].work, groups[0].names
+    work, reported = groups[0].work, sorted(groups[0].shapes.reports)
     judged_by = choose_goal(set(reported), metric, goal)
     specification = {
         "programs": {group.label: group.shapes.program for group in groups},
@@ -185,45 +190,50 @@ def run(
         "report_every": work.report_every,
         "batch_size": batch_size,
         "seed": seed,
-        "metric": judged_by.metric,
-        "goal": "max" if judged_by.sign > 0 else "min",
         "diverged_above": diverged_above,
         "data": fingerprint(dataset),
-    }
-    db = store.Store(out)
+    } | judged_by.to_json()
+    policy = Policy(
+        work.reports,
+        work.report_every,
+        stopping.start() if stopping else None,
+        population.start(parsed, seed) if population else None,
+        None if target is None else judged_by.score(target),
+        searcher.adaptive,
+    )
+    journal = Journal(out)
     try:
-        if db.begin(specification, reported):
-            ended = sum(db.counts().get(status, 0) for status in store.ENDED)
-            shown.say(f"Resuming {out}: {ended} of {source.count or 'many'} trials had ended.")
-        else:
-            db.add_trials(first)
-        complete, late = db.notes().get("complete", False), False
+        plans = {group.label: group.plan._asdict() for group in groups}
+        if journal.begin(specification, reported, supply.first.configs, plans=plans):
+            journal.check_asked(supply.first.configs, searcher.name)
+            total = source.count or "many"
+            shown.say(f"Resuming {out}: {ended(journal)} of {total} trials had ended.")
+        complete, late = journal.notes().get("complete", False), False
         if not complete:
-            loop = Loop(
-                groups,
-                db,
-                judged_by,
-                supply=source.supply(db),
-                stopping=stopping,
-                population=population.start(parsed, seed) if population else None,
-                target=target,
-                seconds=math.inf if seconds is None else seconds,
-                trials=source.count,
-                keep=keep,
-                checkpoint_seconds=checkpoint_seconds,
-                progress=shown,
-            )
-            stats = loop.run(splits_of(dataset))
+            with LocalExecutor(mesh, splits_of(dataset), seed, shown.say) as executor:
+                stats = run_trials(
+                    policy,
+                    executor,
+                    journal,
+                    supply,
+                    judged_by,
+                    shown,
+                    trials=source.count,
+                    limits=Limits(
+                        math.inf if seconds is None else seconds, keep, checkpoint_seconds
+                    ),
+                )
             complete, late = stats.complete, stats.out_of_time
-            plans = {group.label: group.plan._asdict() for group in source.groups}
-            db.note(plans=plans, stats=stats._asdict(), search=searcher.facts(), complete=complete)
-        if db.folder is not None and complete:
-            (db.folder / CHECKPOINT).unlink(missing_ok=True)
-        results = Results.read(db, lambda trial: source.state_like(_tuples(db.config(trial))))
+            journal.note(stats=stats._asdict(), search=searcher.facts(), complete=complete)
+        if journal.folder is not None and complete:
+            (journal.folder / SNAPSHOT).unlink(missing_ok=True)
+        results = Results.read(
+            journal, lambda trial: source.state_like(_tuples(journal.config(trial)))
+        )
         results.make_trial = make_trial
     finally:
         shown.close()
-        db.close()
+        journal.close()
     if not complete:
         where = f" Run the same again to go on with {out}." if out is not None else ""
         why = f"The {seconds:g} seconds are over: " if late else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,9 +16,11 @@ from jdl.data.batches import steps_per_epoch
 from jdl.data.dataset import Dataset, check
 from jdl.data.source import Position, Reader, Stream
 from jdl.data.stream import batches
-from jdl.engine import checkpoint, store
+from jdl.engine import checkpoint
 from jdl.engine.contract import fingerprint, trace_shapes
+from jdl.engine.events import ENDED, RUNNING, Ended, Record
 from jdl.engine.goal import choose_goal
+from jdl.engine.journal import Journal
 from jdl.engine.keys import to_keys, trial_keys
 from jdl.engine.plan import use_all_cores
 from jdl.engine.progress import Progress
@@ -166,7 +169,7 @@ def fit(
         trial.check(dataset if first is None else dataset._replace(train=first))
     shapes = trace_shapes(work, {})
     judged_by = choose_goal(set(shapes.reports), metric, goal)
-    db = store.Store(out)
+    db = Journal(out)
     shown = Progress(progress)
     try:
         specification = {
@@ -183,11 +186,10 @@ def fit(
             "program": shapes.program,
             "data": fingerprint(dataset),
         }
-        if not db.begin(specification, sorted(shapes.reports)):
-            db.add_trials([(0, {})])
+        db.begin(specification, sorted(shapes.reports), [(0, {})])
         ((_, _, status, _, _),) = db.trials()
         programs = make_programs(work, shapes, layout)
-        if status not in store.ENDED:
+        if status not in ENDED:
             training = Training(
                 work,
                 shapes,
@@ -209,7 +211,7 @@ def fit(
 
             outcome = training.run(seed, splits, read if streams else None)
             status, state, step = outcome
-            if status in store.ENDED:
+            if status in ENDED:
                 _end(db, dataset.test, programs, outcome)
         else:
             state, step = _finished(db, shapes.lane.state)
@@ -217,7 +219,7 @@ def fit(
     finally:
         shown.close()
         db.close()
-    if status == store.RUNNING:
+    if status == RUNNING:
         where = f" Run the same again to go on with {out}." if out is not None else ""
         raise Interrupted(f"Stopped after {len(result.steps)} reports.{where}", result)
     return result
@@ -258,7 +260,7 @@ def _from_arrays(train: Batch, batch_size: int, seed: int) -> Stream:
     return Stream(lambda step: batches(train, key, batch_size, start=step), per_epoch)
 
 
-def _end(db: store.Store, test: Batch | None, programs: Any, outcome: Any) -> None:
+def _end(db: Journal, test: Batch | None, programs: Any, outcome: Any) -> None:
     """Writes the kept state and how the run ended, then drops the checkpoint."""
     final: dict[str, float] = {}
     if test is not None and outcome.state is not None:
@@ -269,12 +271,13 @@ def _end(db: store.Store, test: Batch | None, programs: Any, outcome: Any) -> No
         blob = checkpoint.to_bytes(jax.device_get(outcome.state), notes)
         checkpoint.write_atomically(db.folder / STATE, blob)
     steps = int(db.reports()[1][-1, 1])
-    db.record(ended=[store.Ended(0, outcome.status, steps, final)], reports=[])
+    ended = Ended(0, outcome.status, steps, math.nan)
+    db.append(Record(db.last_turn() + 1, "segment", ended=(ended,)), tests={0: final})
     if db.folder is not None:
         (db.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _finished(db: store.Store, like: PyTree) -> tuple[PyTree, int]:
+def _finished(db: Journal, like: PyTree) -> tuple[PyTree, int]:
     """The state that a finished run kept, and its step."""
     path = None if db.folder is None else db.folder / STATE
     if path is None or not path.exists():
@@ -283,7 +286,7 @@ def _finished(db: store.Store, like: PyTree) -> tuple[PyTree, int]:
     return checkpoint.fill(like, leaves, str(path)), notes["step"]
 
 
-def _result(db: store.Store, state: PyTree, step: int, status: str, split_state: bool) -> Fit:
+def _result(db: Journal, state: PyTree, step: int, status: str, split_state: bool) -> Fit:
     ((_, _, _, _, final),) = db.trials()
     names, table = db.reports()
     curves = {name: table[:, 2 + column] for column, name in enumerate(names)}

@@ -15,10 +15,12 @@ from jaxtyping import PyTree
 from jdl import tree
 from jdl.data.source import Position, Reader, chunks
 from jdl.data.stream import prefetch
-from jdl.engine import checkpoint, store
+from jdl.engine import checkpoint
 from jdl.engine.contract import Shapes
+from jdl.engine.events import DIVERGED, DONE, RUNNING, STOPPED, Record
 from jdl.engine.goal import Goal
 from jdl.engine.interrupt import Interrupt
+from jdl.engine.journal import Journal
 from jdl.engine.lane import Lanes
 from jdl.engine.progress import Progress, Status
 from jdl.engine.workload import Workload
@@ -73,7 +75,7 @@ class Training:
         shapes: Shapes,
         programs: Programs,
         layout: Layout,
-        db: store.Store,
+        db: Journal,
         goal: Goal,
         progress: Progress,
         *,
@@ -111,13 +113,13 @@ class Training:
             self._lane = self._programs.start(root)
         segments = self._streamed(root, at, read) if read else self._resident(root, splits)
         began = last_checkpoint = time.monotonic()
-        status = store.RUNNING
+        status = RUNNING
         with Interrupt(self._progress) as interrupt:
             try:
                 for report in range(at + 1, self._work.reports + 1):
                     means = next(segments)
                     status = self._report(report, means, splits, time.monotonic() - began)
-                    if status != store.RUNNING:
+                    if status != RUNNING:
                         break
                     due = time.monotonic() - last_checkpoint >= self._checkpoint_seconds
                     if due or interrupt.requested:
@@ -177,18 +179,19 @@ class Training:
         if best and self._keep_best:
             self._best, self._best_step = self._programs.copy(self._lane.state), step
         names = sorted(self._shapes.reports)
-        self._db.record(reports=[(0, step, *(metrics[name] for name in names))])
+        row = (0, step, *(metrics[name] for name in names))
+        self._db.append(Record(report, "segment"), reports=[row])
         self._show(report, failed)
         stops = [
             bool(callback(Report(step, work.steps, dict(metrics), seconds, best)))
             for callback in self._callbacks
         ]
         if failed:
-            return store.DIVERGED
+            return DIVERGED
         if report == work.reports:
-            return store.DONE
+            return DONE
         stale = self._patience is not None and self._stale() >= self._patience
-        return store.STOPPED if stale or any(stops) else store.RUNNING
+        return STOPPED if stale or any(stops) else RUNNING
 
     def _stale(self) -> int:
         """Reports since the last one that was better than all before by more than `min_delta`."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import collections
-import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,13 +12,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jdl.data.dataset import Dataset
-from jdl.engine import store
 from jdl.engine.contract import Shapes, trace_shapes
-from jdl.engine.database import StoreError
-from jdl.engine.group import Group, Queued
-from jdl.engine.plan import make_plan
+from jdl.engine.events import Queued
+from jdl.engine.executor import Group
+from jdl.engine.ordering import BATCH
+from jdl.engine.plan import Plan, make_plan
 from jdl.engine.progress import Progress
-from jdl.engine.supply import BATCH, Supply
+from jdl.engine.supply import Given, Supply
 from jdl.engine.trial import Trial
 from jdl.engine.tune import tuned
 from jdl.engine.workload import Workload, splits_of
@@ -34,8 +33,7 @@ Static = tuple[tuple[str, Any], ...]
 class Trials:
     """The trials of a sweep: numbered as the search gives them, in groups by their static values.
 
-    A group is made when its first trial comes. `first` makes those that are
-    known at the start; later ones come through `supply`.
+    A group is made when its first trial comes.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class Trials:
         trials: int | None,
         lanes: int | str | None,
         members: bool,
-        seed: int,
+        plans: Mapping[str, Any],
         shown: Progress,
     ):
         """Takes what the trials are made of.
@@ -65,19 +63,18 @@ class Trials:
           trials: how many there are at most.
           lanes: on each device, if the user says so; "tune" has them timed.
           members: whether every trial needs a lane of its own from the start.
-          seed: the root of random streams.
+          plans: of a run that goes on, by label: they are kept.
           shown: where plans are said.
         """
         self._make_trial, self._space, self._search = make_trial, space, search
         self._workload, self._data, self._mesh = workload, data, mesh
         self._most = math.inf if trials is None else trials
-        self._lanes, self._members, self._seed, self._shown = lanes, members, seed, shown
+        self._lanes, self._members, self._plans, self._shown = lanes, members, plans, shown
         self._axis = seed_axis(space)
         self._by_static: dict[Static, Group] = {}
         self._running: dict[int, Config] = {}  # trials that did not end
         self._asked = 0
         self._dry = False  # the search said that it has no more
-        self._db: store.Store | None = None
 
     @property
     def groups(self) -> list[Group]:
@@ -90,20 +87,20 @@ class Trials:
         known = self._asked if self._dry else self._most
         return int(known) if math.isfinite(known) else None
 
-    def first(self) -> list[tuple[int, Config]]:
-        """Asks for the first trials, and makes the groups of those.
+    def supply(self) -> Supply:
+        """The first trials, and how to get more of them.
 
         Raises:
           ValueError: the search gives none, or one that cannot run.
         """
-        given = self._ask(1 if self._search.adaptive else BATCH)
-        if not given:
+        first = self._give(1 if self._search.adaptive else BATCH)
+        if not first.trials:
             raise ValueError("The search gave no configuration to try.")
-        for group, queued in self._sort(given):
-            group.queue.append(queued)
         if not self._search.adaptive:  # which may first give a program that needs few of them
-            self._say_unused({name for _, config in given for name in config})
-        return given
+            self._say_unused({name for _, config in first.configs for name in config})
+        return Supply(
+            self._search.name, first, self._give, self._tell, self._left, self._search.adaptive
+        )
 
     def _say_unused(self, names: set[str]) -> None:
         """Says on which of the numbers nothing depends, a misspelt name for instance."""
@@ -122,11 +119,6 @@ class Trials:
             self._by_static[static] = self._group(static, [config], example)
         return self._by_static[static].shapes.lane.state
 
-    def supply(self, db: store.Store) -> Supply:
-        """Further trials, for the engine's loop, recorded in `db`."""
-        self._db = db
-        return Supply(self._give, self._tell, self._left, self._search.adaptive)
-
     def _left(self) -> float:
         return 0 if self._dry else self._most - self._asked
 
@@ -142,26 +134,18 @@ class Trials:
         self._running |= given
         return given
 
-    def _give(self, wanted: int, turn: int, again: bool) -> list[tuple[Group, Queued]]:
+    def _give(self, wanted: int) -> Given:
         given = self._ask(wanted)
+        known = {*self._by_static}
         trials = self._sort(given) if given else []
-        assert self._db is not None
-        if not again:
-            self._db.add_trials(given, turn, wanted)
-        for trial, config in given[:: max(1, len(given) - 1)] if again else ():
-            if (recorded := self._db.config(trial)) != json.loads(json.dumps(config)):
-                raise StoreError(
-                    f"The search {self._search.name} gives {config} for trial {trial}, where "
-                    f"{self._db.folder} has {recorded}: it is no function of what it is asked and "
-                    "told, so the run cannot go on. Give another folder."
-                )
-        return trials
+        new = [group for static, group in self._by_static.items() if static not in known]
+        return Given(trials, given, new)
 
     def _tell(self, scores: Sequence[tuple[int, float]]) -> None:
         told = [(self._running.pop(trial), score) for trial, score in scores]
         self._search.tell([config for config, _ in told], [score for _, score in told])
 
-    def _sort(self, given: Sequence[tuple[int, Config]]) -> list[tuple[Group, Queued]]:
+    def _sort(self, given: Sequence[tuple[int, Config]]) -> list[tuple[str, Queued]]:
         """Finds the group of each trial, made new where it is the first of its kind."""
         by_static: dict[Static, list[Config]] = {}
         trials = []
@@ -178,7 +162,7 @@ class Trials:
                 self._by_static[static] = self._group(static, configs, example)
                 new.append(self._by_static[static])
         self._say(new)
-        return [(self._by_static[static], queued) for static, queued in trials]
+        return [(self._by_static[static].label, queued) for static, queued in trials]
 
     def _group(self, static: Static, configs: Sequence[Config], example: Queued) -> Group:
         work = self._workload(make=_with_static(self._make_trial, dict(static)))
@@ -187,17 +171,27 @@ class Trials:
             check(self._data)
         label = names(static)
         shapes = _trace(work, example, label)
+        group = Group(label, work, shapes, self._plan(work, shapes, label, configs, example))
+        _check_metrics([*self._by_static.values(), group])
+        return group
+
+    def _plan(
+        self,
+        work: Workload,
+        shapes: Shapes,
+        label: str,
+        configs: Sequence[Config],
+        example: Queued,
+    ) -> Plan:
+        if label in self._plans:
+            return Plan(**self._plans[label])
         expected, width = self._expected(len(configs)), self._width(configs)
         plan = make_plan(work, shapes, expected, self._mesh, None if width == "tune" else width)
         if width == "tune":
             say = self._shown.say
             data = splits_of(self._data)
             plan = tuned(work, shapes, plan, expected, self._mesh, example.numbers, data, say)
-        group = Group(label, work, shapes, plan, [example], self._mesh, self._seed)
-        group.queue.clear()
-        group.say = self._shown.say
-        _check_metrics([*self._by_static.values(), group])
-        return group
+        return plan
 
     def _width(self, configs: Sequence[Config]) -> Any:
         if not self._members:
@@ -235,10 +229,11 @@ def _check_names(space: Space, config: Config) -> None:
 
 def _check_metrics(groups: Sequence[Group]) -> None:
     first, last = groups[0], groups[-1]
-    if last.names != first.names:
+    if last.shapes.reports.keys() != first.shapes.reports.keys():
         raise ValueError(
-            f"Every trial must report the same metrics, but {last.label} reports {last.names} and "
-            f"{first.label} reports {first.names}."
+            f"Every trial must report the same metrics, but {last.label} reports "
+            f"{sorted(last.shapes.reports)} and {first.label} reports "
+            f"{sorted(first.shapes.reports)}."
         )
 
 

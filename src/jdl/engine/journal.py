@@ -1,0 +1,307 @@
+"""The journal of a run: what every turn brought, written in one transaction and read again.
+
+One process writes, so that a run killed at any moment leaves whole turns;
+readers may look at any time. Every row has the number of the turn that wrote
+it, so that a run whose order counts can be taken back to an earlier turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import pathlib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jdl.engine.database import StoreError
+from jdl.engine.events import Record
+from jdl.engine.tables import Tables
+
+FIRST = -1  # the turn of trials that are there before any
+
+
+class Turn(NamedTuple):
+    """What one turn wrote.
+
+    Attributes:
+      turn: its number.
+      values: by trial, the metric at each of its reports, in order.
+      steps: by trial, the step of its last report.
+      ended: by trial, its status and the finite steps that it took.
+      settled: whether the rule decided about trials that waited.
+      asked: how many trials were asked for afterwards, each time.
+    """
+
+    turn: int
+    values: Mapping[int, Sequence[float]]
+    steps: Mapping[int, int]
+    ended: Mapping[int, tuple[str, int]]
+    settled: bool
+    asked: Sequence[int]
+
+
+class Journal(Tables):
+    """A run's file for the one process that writes it, in memory when `folder` is None."""
+
+    def begin(
+        self,
+        specification: Mapping[str, Any],
+        metrics: Sequence[str],
+        configs: Sequence[tuple[int, Mapping[str, Any]]],
+        **notes: Any,
+    ) -> bool:
+        """Writes what the run starts with in one transaction, or checks it against what is there.
+
+        Args:
+          specification: what makes two runs the same.
+          metrics: that trials report, sorted.
+          configs: number and configuration of the first trials.
+          notes: further facts.
+
+        Returns:
+          Whether the run had been started before.
+
+        Raises:
+          StoreError: the folder holds a run of another specification; the
+            message lists what differs.
+        """
+        found = self.specification()
+        wanted = json.loads(json.dumps(specification))
+        if found is not None:
+            there, now = _flat(found), _flat(wanted)
+            differences = [
+                _difference(key, there.get(key), now.get(key))
+                for key in sorted({*there, *now})
+                if there.get(key) != now.get(key)
+            ]
+            if differences:
+                raise StoreError(
+                    f"{self.folder} holds a run of another specification:\n"
+                    + "\n".join(differences)
+                    + "\nGive another folder, or the same arguments to resume that run."
+                )
+            return True
+        columns = "".join(f', "{name}" REAL' for name in metrics)
+        meta = {"specification": wanted, "run": uuid.uuid4().hex, **notes}
+        with self._writing():
+            self._db.execute(
+                f"CREATE TABLE reports (trial INTEGER, step INTEGER, turn INTEGER{columns},"
+                " PRIMARY KEY (trial, step)) WITHOUT ROWID"
+            )
+            self._note(meta)
+            self._add(configs, FIRST)
+        self.metrics = tuple(metrics)
+        return False
+
+    def note(self, **notes: Any) -> None:
+        """Keeps facts about the run, such as the plan, for later readers."""
+        with self._writing():
+            self._note(notes)
+
+    def _note(self, notes: Mapping[str, Any]) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            [(key, json.dumps(value)) for key, value in notes.items()],
+        )
+
+    def _add(self, configs: Sequence[tuple[int, Mapping[str, Any]]], turn: int) -> None:
+        self._db.executemany(
+            "INSERT INTO trials (trial, config, status, steps, asked)"
+            " VALUES (?, ?, 'pending', 0, ?)",
+            [(trial, json.dumps(config), turn) for trial, config in configs],
+        )
+
+    def asked(
+        self, turn: int, wanted: int, configs: Sequence[tuple[int, Mapping[str, Any]]]
+    ) -> None:
+        """Adds trials that the search gave when it was asked for `wanted` after `turn`."""
+        with self._writing():
+            self._add(configs, turn)
+            self._db.execute("INSERT INTO events VALUES (?, 'ask', ?)", (turn, wanted))
+
+    def check_asked(self, configs: Sequence[tuple[int, Mapping[str, Any]]], search: str) -> None:
+        """Checks the first and the last of the trials that a resumed search gives again.
+
+        Raises:
+          StoreError: it gives other trials than before.
+        """
+        for trial, config in configs[:: max(1, len(configs) - 1)]:
+            if (recorded := self.config(trial)) != json.loads(json.dumps(config)):
+                raise StoreError(
+                    f"The search {search} gives {config} for trial {trial}, where {self.folder} "
+                    f"has {recorded}: it is no function of what it is asked and told, so the run "
+                    "cannot go on. Give another folder."
+                )
+
+    def append(
+        self,
+        record: Record,
+        reports: Iterable[tuple[Any, ...]] = (),
+        tests: Mapping[int, Mapping[str, float]] = {},
+        states: Sequence[tuple[int, float, bytes]] = (),
+        keep: int = 0,
+    ) -> None:
+        """Writes what a turn brought, in one transaction.
+
+        Args:
+          record: the turn.
+          reports: rows of trial, step and one value for each metric.
+          tests: test metrics by trial.
+          states: trial, score (larger is better) and serialised state.
+          keep: how many of the best states stay.
+        """
+        turn = record.turn
+        places = ", ".join("?" * (2 + len(self.metrics)))
+        with self._writing():
+            self._db.executemany(
+                f"INSERT OR REPLACE INTO reports VALUES (?, ?, {turn:d}{places[4:]})", reports
+            )
+            self._db.executemany(
+                "UPDATE trials SET status='running', started=?, lane=?"
+                " WHERE trial=? AND status='pending'",
+                [(turn, lane, trial) for trial, lane in record.started],
+            )
+            self._db.executemany(
+                "UPDATE trials SET status=?, steps=?, final=?, ended=? WHERE trial=?"
+                " AND status IN ('pending', 'running')",
+                [
+                    (e.status, e.steps, json.dumps(tests.get(e.trial, {})), turn, e.trial)
+                    for e in record.ended
+                ],
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO lineage VALUES (?, ?, ?, ?, ?)",
+                [(b.trial, b.report, turn, b.source, json.dumps(b.numbers)) for b in record.bred],
+            )
+            if record.kind != "segment":
+                self._db.execute("INSERT INTO events VALUES (?, ?, 0)", (turn, record.kind))
+            self._db.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", states)
+            if states:
+                self._db.execute(
+                    "DELETE FROM states WHERE trial NOT IN"
+                    " (SELECT trial FROM states ORDER BY score DESC, trial LIMIT ?)",
+                    (keep,),
+                )
+
+    def sync(self) -> None:
+        """Makes sure that what was recorded is on the disk, and not only with the system."""
+        with self._readable():
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def roll_back(self, turn: int) -> None:
+        """Forgets what was recorded after `turn`, for a run that makes those turns again."""
+        with self._writing():
+            self._db.execute("DELETE FROM reports WHERE turn > ?", (turn,))
+            self._db.execute("DELETE FROM lineage WHERE turn > ?", (turn,))
+            # Trials are asked for after a turn's segment, and so after its checkpoint.
+            self._db.execute("DELETE FROM trials WHERE asked >= ?", (turn,))
+            self._db.execute(
+                "DELETE FROM events WHERE turn > ? OR (kind = 'ask' AND turn = ?)", (turn, turn)
+            )
+            self._db.execute(
+                "UPDATE trials SET status='running', steps=0, final=NULL, ended=NULL"
+                " WHERE ended > ?",
+                (turn,),
+            )
+            self._db.execute(
+                "UPDATE trials SET status='pending', started=NULL, lane=NULL"
+                " WHERE started > ? OR (started IS NULL AND ended IS NULL)",
+                (turn,),
+            )
+            self._db.execute(
+                "DELETE FROM states WHERE trial NOT IN (SELECT trial FROM trials"
+                " WHERE status NOT IN ('pending', 'running'))"
+            )
+
+    def forget_running(self) -> None:
+        """Forgets what trials that did not end reported: they start again."""
+        running = "(SELECT trial FROM trials WHERE status IN ('pending', 'running'))"
+        with self._writing():
+            self._db.execute(f"DELETE FROM reports WHERE trial IN {running}")
+            self._db.execute(f"DELETE FROM lineage WHERE trial IN {running}")
+            self._db.execute(
+                "UPDATE trials SET status='pending', started=NULL, lane=NULL"
+                " WHERE status = 'running'"
+            )
+
+    def last_turn(self) -> int:
+        """The last turn of which anything is recorded."""
+        with self._readable():
+            (turn,) = self._db.execute(
+                "SELECT MAX(t) FROM (SELECT MAX(turn) AS t FROM reports UNION"
+                " SELECT MAX(ended) FROM trials UNION SELECT MAX(asked) FROM trials)"
+            ).fetchone()
+            return turn or 0
+
+    def history(self, metric: str) -> Iterator[Turn]:
+        """What happened, turn by turn; to be read to its end before anything is written."""
+        queries = (
+            f'SELECT turn, trial, step, "{metric}" FROM reports ORDER BY turn, trial, step',
+            "SELECT ended, trial, status, steps FROM trials WHERE ended IS NOT NULL"
+            " ORDER BY ended, trial",
+            "SELECT turn, kind, value FROM events ORDER BY turn, rowid",
+        )
+        with self._readable():
+            parts = [_by_turn(self._db.execute(query)) for query in queries]
+            heads = [next(part, None) for part in parts]
+            while any(heads):
+                turn = min(head[0] for head in heads if head)
+                now = [head[1] if head and head[0] == turn else [] for head in heads]
+                yield _turn(turn, *now)
+                heads = [
+                    next(part, None) if head and head[0] == turn else head
+                    for part, head in zip(parts, heads)
+                ]
+
+
+def recorded_plans(folder: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The plan of each group of the run in `folder`, by label; none where there is no run."""
+    if folder is None or not (pathlib.Path(folder) / "run.sqlite").exists():
+        return {}
+    tables = Tables(folder, write=False)
+    try:
+        return tables.notes().get("plans", {})
+    finally:
+        tables.close()
+
+
+def _turn(turn: int, reports: list[Any], ended: list[Any], events: list[Any]) -> Turn:
+    values: dict[int, list[float]] = {}
+    steps: dict[int, int] = {}
+    for trial, step, value in reports:
+        values.setdefault(trial, []).append(math.nan if value is None else value)
+        steps[trial] = step
+    return Turn(
+        turn,
+        values,
+        steps,
+        {trial: (status, taken) for trial, status, taken in ended},
+        any(kind == "settle" for kind, _ in events),
+        [count for kind, count in events if kind == "ask"],
+    )
+
+
+def _by_turn(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
+    for turn, group in itertools.groupby(rows, key=lambda row: row[0]):
+        yield turn, [row[1:] for row in group]
+
+
+def _difference(key: str, there: str | None, now: str | None) -> str:
+    program = key.partition("programs.")[2] if key.startswith("programs.") else None
+    if program is not None and there and now:
+        which = f" for {program}" if program else ""
+        return f"  make_trial{which}: computes something else now"
+    return f"  {key}: {there or 'nothing'} there, {now or 'nothing'} now"
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    """The entries of nested dicts by their dotted path, as JSON."""
+    if not isinstance(value, dict):
+        return {path: json.dumps(value)}
+    flat: dict[str, str] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{path}.{key}" if path else str(key))
+    return flat

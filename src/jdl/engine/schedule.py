@@ -1,0 +1,261 @@
+"""The schedule of a run as a value: which trial is where, and whose turn it is.
+
+`after` gives the schedule after an event. It is pure but for the rule and the
+population of a run, which are functions of what they are told: the same events
+in the same order make the same schedule, and so a run goes on after an
+interruption.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jdl.engine import decisions
+from jdl.engine.cost import Tally, measured
+from jdl.engine.decisions import Brought
+from jdl.engine.events import (
+    STOPPED,
+    Asked,
+    Ended,
+    Joined,
+    Narrow,
+    Order,
+    Prepared,
+    Queued,
+    Record,
+    Segment,
+    Settled,
+)
+from jdl.engine.policy import Paused, Policy, Seat
+
+
+class Row(NamedTuple):
+    """The lanes of one program, and who is in them.
+
+    Attributes:
+      group: the label of its static group.
+      devices: that its lanes are spread over.
+      report_seconds: an estimate for one report of one lane.
+      seats: the trial in each lane, None where it is free.
+      ready: whether its program is compiled.
+      narrowing: whether a program of fewer lanes is being compiled.
+      copied: the lane that each lane copies at the start of the next segment.
+      changed: lanes whose trial has other numbers from the next segment on.
+      seconds: of a report, as measured; None before the first segment.
+    """
+
+    group: str
+    devices: int
+    report_seconds: float
+    seats: tuple[Seat | None, ...]
+    ready: bool = False
+    narrowing: bool = False
+    copied: tuple[int, ...] | None = None
+    changed: tuple[int, ...] = ()
+    seconds: float | None = None
+
+    @property
+    def busy(self) -> list[int]:
+        """The lanes that hold a trial."""
+        return [lane for lane, seat in enumerate(self.seats) if seat is not None]
+
+    @property
+    def free(self) -> int:
+        """How many lanes hold no trial."""
+        return self.seats.count(None)
+
+
+class Schedule(NamedTuple):
+    """Where every trial of a run is, and whose turn it is.
+
+    Attributes:
+      rows: by number.
+      queues: of each group, trials that wait for a lane.
+      returning: of each group, trials that go on, before those in its queue.
+      waiting: trials that the rule keeps aside, by number.
+      heard: scores of running trials since their last rungs.
+      rotation: rows that are not in flight, the next one first.
+      flying: orders in flight, the oldest first.
+      turn: segments collected, and other decisions taken.
+      left: how many further trials the search may give.
+      exhausted: whether the search has no more.
+      told: whether anything was told since the search last gave too few.
+      over: whether the target is reached.
+      to_scan: rows of the rotation that are still to be asked whether they can run.
+      narrowed: whether the row whose turn it is has just become narrower.
+      tally: what was done so far.
+    """
+
+    rows: tuple[Row, ...] = ()
+    queues: Mapping[str, tuple[Queued, ...]] = {}
+    returning: Mapping[str, tuple[Paused, ...]] = {}
+    waiting: Mapping[int, Paused] = {}
+    heard: Mapping[int, tuple[float, ...]] = {}
+    rotation: tuple[int, ...] = ()
+    flying: tuple[Order, ...] = ()
+    turn: int = 0
+    left: float = 0
+    exhausted: bool = False
+    told: bool = True
+    over: bool = False
+    to_scan: int = 0
+    narrowed: bool = False
+    tally: Tally = Tally()
+
+    @property
+    def queued(self) -> int:
+        """How many trials wait for a lane."""
+        return sum(map(len, self.queues.values())) + sum(map(len, self.returning.values()))
+
+    @property
+    def running(self) -> int:
+        """How many trials are in lanes."""
+        return sum(len(row.seats) - row.free for row in self.rows)
+
+    def with_row(self, number: int, row: Row) -> Schedule:
+        """With another row in place of the one of that number."""
+        return self._replace(rows=(*self.rows[:number], row, *self.rows[number + 1 :]))
+
+    def unfinished(self, row: int) -> bool:
+        """Whether a row has a trial, or one that waits for a lane of its group."""
+        return bool(self.in_queue(row)) or self.rows[row].free < len(self.rows[row].seats)
+
+    def in_queue(self, row: int) -> int:
+        """How many trials wait for a lane of a row's group."""
+        group = self.rows[row].group
+        return len(self.queues[group]) + len(self.returning[group])
+
+    def pending(self, policy: Policy) -> bool:
+        """Whether any trial waits, or might be asked for."""
+        more = not self.exhausted and (self.told or not policy.adaptive)
+        return more or bool(self.waiting) or self.queued > 0
+
+
+def finished(s: Schedule, policy: Policy) -> bool:
+    """Whether every trial has ended, and the search has no further ones to give now."""
+    more = s.left > 0 and s.pending(policy) and not s.over
+    return not (s.waiting or s.queued or s.running or more)
+
+
+def after(s: Schedule, policy: Policy, event: Any) -> tuple[Schedule, Record | None]:
+    """The schedule after an event, and what a turn brought, if it was one."""
+    match event:
+        case Asked(wanted, given, left):
+            return _asked(s, policy, wanted, given, left), None
+        case Joined(group, devices, width, report_seconds):
+            row = Row(group, devices, report_seconds, (None,) * width)
+            return s._replace(
+                rows=(*s.rows, row),
+                queues={group: (), **s.queues},
+                returning={group: (), **s.returning},
+                rotation=(*s.rotation, len(s.rows)),
+            ), None
+        case Prepared(number, width):
+            row = s.rows[number]
+            if width < len(row.seats):
+                row = row._replace(seats=row.seats[:width])
+            return s.with_row(number, row._replace(ready=True)), None
+        case Narrow(number, _, source):
+            return _narrow(s, number, source), None
+        case Segment():
+            return _collected(s, policy, event)
+        case Settled():
+            brought = decisions.settle(policy, s.waiting)
+            return _turned(s, policy, brought, brought.record(s.turn + 1, "settle"))
+    raise TypeError(f"{event!r} is no event.")
+
+
+def _asked(
+    s: Schedule, policy: Policy, wanted: int, given: Sequence[tuple[str, Queued]], left: float
+) -> Schedule:
+    queues = dict(s.queues)
+    for group in {group for group, _ in given}:
+        queues[group] = (*queues[group], *(queued for label, queued in given if label == group))
+    s = s._replace(queues=queues, left=left, exhausted=s.exhausted or left == 0)
+    if len(given) < min(wanted, left + len(given)):
+        s = s._replace(exhausted=s.exhausted or not policy.adaptive, told=False)
+    return s
+
+
+def _narrow(s: Schedule, number: int, source: tuple[int, ...] | None) -> Schedule:
+    row = s.rows[number]
+    if source is None:
+        row = row._replace(narrowing=True)
+    else:
+        seats = tuple(row.seats[lane] for lane in source)
+        row = row._replace(seats=seats, narrowing=False)
+    return s.with_row(number, row)._replace(narrowed=source is not None)
+
+
+def _collected(s: Schedule, policy: Policy, segment: Segment) -> tuple[Schedule, Record]:
+    number = segment.order.row
+    row = s.rows[number]
+    queued = s.in_queue(number) > 0 or s.pending(policy)
+    brought = decisions.after_segment(
+        policy, segment, row.group, row.seats, s.waiting, s.heard, s.over
+    )
+    row = row._replace(
+        seats=brought.seats,
+        copied=brought.copied,
+        changed=brought.changed,
+        seconds=measured(row.seconds, segment.seconds, segment.order.reports),
+    )
+    s = s.with_row(number, row)._replace(
+        heard=brought.heard,
+        rotation=(*s.rotation, number),
+        flying=s.flying[1:],
+        over=brought.over,
+        tally=s.tally.with_segment(segment, len(row.seats), policy.report_every, queued),
+    )
+    if brought.over:
+        s, brought = _cleared(s, policy, brought)
+    started = [(queued.trial, lane) for lane, queued in segment.order.fresh]
+    return _turned(s, policy, brought, brought.record(s.turn + 1, "segment", started))
+
+
+def _cleared(s: Schedule, policy: Policy, brought: Brought) -> tuple[Schedule, Brought]:
+    """Stops, once the run is over, whatever is in no segment in flight."""
+    flying = {order.row for order in s.flying}
+    aside = [paused for back in s.returning.values() for paused in back]
+    aside += [*brought.released, *brought.waiting.values()]
+    stopped = [(queued.trial, 0) for queue in s.queues.values() for queued in queue]
+    stopped += [(paused.queued.trial, paused.done) for paused in aside]
+    rows = list(s.rows)
+    for number, row in enumerate(rows):
+        if number not in flying:
+            stopped += [(seat.queued.trial, seat.done) for seat in row.seats if seat is not None]
+            rows[number] = row._replace(seats=(None,) * len(row.seats), copied=None, changed=())
+    scores = {paused.queued.trial: paused.score for paused in brought.waiting.values()}
+    every = policy.report_every
+    ended = [
+        Ended(trial, STOPPED, done * every, scores.get(trial, math.nan)) for trial, done in stopped
+    ]
+    drop = (*brought.leaving.drop, *(paused.queued.trial for paused in aside))
+    brought = brought._replace(
+        ended=(*brought.ended, *ended),
+        waiting={},
+        released=(),
+        leaving=brought.leaving._replace(drop=drop, pause=()),
+    )
+    nothing = dict.fromkeys(s.queues, ())
+    return s._replace(rows=tuple(rows), queues=nothing, returning=nothing), brought
+
+
+def _turned(
+    s: Schedule, policy: Policy, brought: Brought, record: Record
+) -> tuple[Schedule, Record]:
+    """The schedule after a turn; trials that the rule lets go on wait for lanes again."""
+    returning = dict(s.returning)
+    for paused in brought.released:
+        returning[paused.group] = (*returning[paused.group], paused)
+    s = s._replace(
+        waiting=brought.waiting,
+        returning=returning,
+        turn=record.turn,
+        told=s.told or bool(record.ended),
+        to_scan=len(s.rotation),
+        tally=s.tally.with_ended(record.ended, policy.reports, policy.report_every),
+    )
+    return s, record

@@ -1,0 +1,142 @@
+"""The snapshot of an unfinished run: its lanes as one file, and the turn that they are of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jdl.engine import checkpoint
+from jdl.engine.journal import Journal
+from jdl.engine.schedule import Schedule
+
+FREE = -1
+SNAPSHOT = "lanes.safetensors"
+
+
+class Snapshot(NamedTuple):
+    """Lanes after a turn.
+
+    Attributes:
+      turn: its number.
+      arrays: what the executor saved, by path.
+      seats: of each row, by number, the trial in each lane (-1 for none) and its reports.
+      aside: reports of each trial whose state is put aside.
+    """
+
+    turn: int
+    arrays: Mapping[str, np.ndarray]
+    seats: Mapping[int, list[tuple[int, int]]]
+    aside: Mapping[int, int]
+
+
+def take(s: Schedule, arrays: Mapping[str, np.ndarray]) -> Snapshot:
+    """The snapshot of a schedule and of what the executor saved of its rows."""
+    seats = {
+        number: [(seat.queued.trial, seat.done) if seat else (FREE, 0) for seat in row.seats]
+        for number, row in enumerate(s.rows)
+        if number in held(s)
+    }
+    back = [paused for group in s.returning.values() for paused in group]
+    aside = {paused.queued.trial: paused.done for paused in (*s.waiting.values(), *back)}
+    return Snapshot(s.turn, arrays, seats, aside)
+
+
+def held(s: Schedule) -> list[int]:
+    """The rows that hold a trial."""
+    return [number for number, row in enumerate(s.rows) if row.free < len(row.seats)]
+
+
+def check(s: Schedule, snapshot: Snapshot) -> None:
+    """Checks that a schedule has the trials in those lanes that the snapshot has them in.
+
+    Raises:
+      CheckpointError: it has not, so that the journal is not the one that was lived.
+    """
+    if take(s, {}).seats != snapshot.seats:
+        raise checkpoint.CheckpointError(
+            f"{SNAPSHOT} has trials in other lanes than run.sqlite tells. Delete {SNAPSHOT} to go "
+            "on: recorded results stay, and trials that were running start again."
+        )
+
+
+def write(journal: Journal, snapshot: Snapshot) -> None:
+    """Writes a snapshot to the run's folder, atomically.
+
+    Raises:
+      OSError: the folder takes no more; the snapshot before stays.
+    """
+    assert journal.folder is not None
+    notes = {
+        "run": journal.notes()["run"],
+        "turn": snapshot.turn,
+        "seats": list(snapshot.seats.items()),
+        "aside": list(snapshot.aside.items()),
+    }
+    # What the snapshot counts on must be there when the machine, too, goes down.
+    journal.sync()
+    blob = checkpoint.to_bytes(snapshot.arrays, notes)
+    checkpoint.write_atomically(journal.folder / SNAPSHOT, blob)
+    journal.note(checkpoint=snapshot.turn)
+
+
+def read(journal: Journal) -> Snapshot | None:
+    """The folder's snapshot, or None if it has none.
+
+    Raises:
+      CheckpointError: it is damaged, or of another run than the database beside
+        it, or of a later turn than that has; the message says what to do.
+    """
+    path = None if journal.folder is None else journal.folder / SNAPSHOT
+    if path is None or not path.exists():
+        return None
+    try:
+        arrays, notes = checkpoint.from_bytes(path.read_bytes(), os.fspath(path))
+        if notes["run"] != journal.notes()["run"]:
+            raise checkpoint.CheckpointError(
+                f"{path} belongs to another run than run.sqlite beside it."
+            )
+        if notes["turn"] > (last := journal.last_turn()):
+            raise checkpoint.CheckpointError(
+                f"{path} was written after turn {notes['turn']}, but run.sqlite beside it ends "
+                f"with turn {last}: it is an older copy."
+            )
+    except checkpoint.CheckpointError as error:
+        raise checkpoint.CheckpointError(
+            f"{error} Delete {SNAPSHOT} to go on: recorded results stay, and trials that were "
+            "running start again from their beginning."
+        ) from error
+    return Snapshot(
+        notes["turn"],
+        arrays,
+        {number: [(trial, done) for trial, done in seats] for number, seats in notes["seats"]},
+        dict(notes["aside"]),
+    )
+
+
+def lanes_by_trial(snapshot: Snapshot) -> dict[int, tuple[int, dict[str, np.ndarray]]]:
+    """The trials in the middle of their run: the reports that each has made, and its lane."""
+    found = {}
+    for number, seats in snapshot.seats.items():
+        prefix = f"row|{number}|lanes|"
+        lanes = {
+            path.removeprefix(prefix): array
+            for path, array in snapshot.arrays.items()
+            if path.startswith(prefix)
+        }
+        for lane, (trial, done) in enumerate(seats):
+            if trial != FREE:
+                found[trial] = done, {path: np.array(a[lane]) for path, a in lanes.items()}
+    for trial, done in snapshot.aside.items():
+        prefix = f"aside|{trial}|"
+        found[trial] = (
+            done,
+            {
+                path.removeprefix(prefix): array
+                for path, array in snapshot.arrays.items()
+                if path.startswith(prefix)
+            },
+        )
+    return found

@@ -1,0 +1,169 @@
+"""The journal: what is written stays, verdicts are final, the best states are kept."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+
+import numpy as np
+import pytest
+
+from jdl.engine import checkpoint
+from jdl.engine.database import StoreError
+from jdl.engine.events import DIVERGED, DONE, STOPPED, Bred, Ended, Record
+from jdl.engine.journal import Journal, recorded_plans
+from jdl.engine.tables import Tables
+
+CONFIGS = [(i, {"lr": 0.1 * i}) for i in range(4)]
+
+
+def turn(number, *ended, started=(), kind="segment", bred=()):
+    ends = tuple(Ended(trial, status, steps, 0.0) for trial, status, steps in ended)
+    return Record(number, kind, tuple(started), ends, tuple(bred))
+
+
+def blob(value):
+    return checkpoint.to_bytes({"w": np.float32(value)})
+
+
+@pytest.fixture(params=["memory", "folder"])
+def journal(request, tmp_path):
+    opened = Journal(None if request.param == "memory" else tmp_path / "run")
+    opened.begin({"steps": 4}, ["loss"], CONFIGS)
+    yield opened
+    opened.close()
+
+
+def test_a_verdict_is_final(journal):
+    tests = {1: {"test_loss": 0.3}}
+    journal.append(turn(1, (1, DONE, 4), started=[(1, 0)]), [(1, 2, 0.5)], tests)
+    journal.append(turn(2, (1, DIVERGED, 2), started=[(1, 0)]))
+    assert journal.trials()[1] == (1, {"lr": 0.1}, "done", 4, {"test_loss": 0.3})
+    assert [row[2] for row in journal.trials()] == ["pending", "done", "pending", "pending"]
+
+
+def test_a_report_made_again_replaces_itself(journal):
+    journal.append(turn(1, started=[(0, 0)]), [(0, 2, 0.5), (0, 4, 0.25)])
+    journal.append(turn(2), [(0, 4, 0.25), (2, 2, math.nan)])
+    names, table = journal.reports()
+    assert names == ("loss",)
+    np.testing.assert_array_equal(table, [[0, 2, 0.5], [0, 4, 0.25], [2, 2, np.nan]])
+
+
+def test_the_best_states_are_kept(journal):
+    for trial, score in enumerate([0.3, 0.9, 0.1, 0.9]):
+        journal.append(turn(trial + 1), states=[(trial, score, blob(score))], keep=2)
+    assert journal.scores() == {1: 0.9, 3: 0.9}
+    assert journal.state(1)["w"] == np.float32(0.9)
+    assert journal.state(0) is None
+
+
+def test_a_failed_transaction_leaves_nothing(journal):
+    with pytest.raises(sqlite3.Error):
+        journal.append(turn(1, (0, DONE, 4), started=[(0, 0)]), [(0, 2, 0.5), (0, 4)])
+    assert len(journal.reports()[1]) == 0
+    assert journal.trials()[0][2] == "pending"
+
+
+def test_the_first_write_is_whole_or_not_there(tmp_path):
+    """A run that cannot write its first trials has not begun."""
+    journal = Journal(tmp_path)
+    with pytest.raises(sqlite3.IntegrityError):
+        journal.begin({"steps": 4}, ["loss"], [(0, {}), (0, {})])
+    assert journal.specification() is None and journal.trials() == []
+    assert journal.begin({"steps": 4}, ["loss"], CONFIGS, plans={"": {"lanes": 3}}) is False
+    assert journal.begin({"steps": 4}, ["loss"], CONFIGS) is True
+    assert len(journal.notes()["run"]) == 32
+    journal.close()
+    assert recorded_plans(tmp_path) == {"": {"lanes": 3}}
+    assert recorded_plans(tmp_path / "elsewhere") == recorded_plans(None) == {}
+
+
+def test_a_reader_beside_the_writer(tmp_path):
+    writer = Journal(tmp_path)
+    writer.begin({"steps": 4}, ["loss"], [(0, {})])
+    reader = Tables(tmp_path, write=False)
+    writer.append(turn(1, started=[(0, 0)]), [(0, 2, 0.5)])
+    assert reader.trials()[0][2] == "running"
+    assert len(reader.reports()[1]) == 1
+    reader.close()
+    writer.close()
+
+
+def test_differences_are_named_by_their_path(tmp_path):
+    one = Journal(tmp_path)
+    one.begin({"space": {"lr": {"uniform": [0, 1]}, "b": 1}, "seed": 0}, ["loss"], [])
+    with pytest.raises(StoreError) as error:
+        one.begin({"space": {"lr": {"uniform": [0, 2]}}, "seed": 0}, ["loss"], [])
+    text = str(error.value)
+    assert "  space.lr.uniform: [0, 1] there, [0, 2] now" in text
+    assert "  space.b: 1 there, nothing now" in text
+    assert "seed" not in text
+    one.close()
+
+
+def test_another_make_trial_is_named_as_such(tmp_path):
+    one = Journal(tmp_path)
+    one.begin({"programs": {"optimizer=adam": "abc", "": "def"}, "space": 1}, ["loss"], [])
+    with pytest.raises(StoreError) as error:
+        one.begin({"programs": {"optimizer=adam": "abd", "": "deg"}, "space": 1}, ["loss"], [])
+    text = str(error.value)
+    assert "  make_trial for optimizer=adam: computes something else now" in text
+    assert "  make_trial: computes something else now" in text and "abc" not in text
+    one.close()
+
+
+def test_back_to_an_earlier_turn(journal):
+    """Reports, ends, copies and settling up to the turn stay; what was asked for in it goes."""
+    journal.append(turn(1, started=[(0, 0), (1, 1)]), [(0, 2, 0.5), (1, 2, 0.4)])
+    journal.asked(1, 3, [(4, {"lr": 1.0})])
+    journal.append(turn(2, (1, STOPPED, 2), kind="settle"))
+    journal.asked(2, 1, [(5, {"lr": 2.0})])
+    journal.append(
+        turn(3, (0, DONE, 4), (2, STOPPED, 0), started=[(4, 1)], bred=[Bred(0, 2, 4, {"lr": 0.5})]),
+        [(0, 4, 0.3)],
+        {0: {"test_loss": 0.2}},
+        [(0, 0.3, blob(1)), (1, 0.4, blob(2))],
+        keep=2,
+    )
+    journal.roll_back(2)
+    status = {trial: status for trial, _, status, _, _ in journal.trials()}
+    assert status == {0: "running", 1: "stopped", 2: "pending", 3: "pending", 4: "pending"}
+    assert journal.reports()[1][:, :2].tolist() == [[0, 2], [1, 2]]
+    assert journal.lineage() == [] and journal.scores() == {1: 0.4} and journal.last_turn() == 2
+    assert [tuple(t) for t in journal.history("loss")] == [
+        (1, {0: [0.5], 1: [0.4]}, {0: 2, 1: 2}, {}, False, [3]),
+        (2, {}, {}, {1: ("stopped", 2)}, True, []),
+    ]
+    assert journal.seats() == {0: (1, 0, None), 1: (1, 1, 2)}
+    journal.roll_back(0)
+    assert [row[::2] for row in journal.trials()] == [(trial, "pending", {}) for trial in range(4)]
+
+
+def test_a_search_that_gives_the_same_again(journal):
+    journal.asked(1, 2, [(4, {"lr": 1.0}), (5, {"lr": 2.0})])
+    journal.check_asked([(4, {"lr": 1.0}), (5, {"lr": 2.0})], "grid")
+    journal.check_asked([], "grid")
+    with pytest.raises(StoreError, match=r"The search grid gives .*3\.0.* for trial 5, where"):
+        journal.check_asked([(4, {"lr": 1.0}), (5, {"lr": 3.0})], "grid")
+
+
+def test_trials_that_start_again(journal):
+    journal.append(turn(1, (1, DONE, 2), started=[(0, 0), (1, 1)]), [(0, 2, 0.5), (1, 2, 0.4)])
+    journal.forget_running()
+    assert journal.reports()[1].tolist() == [[1, 2, 0.4]]
+    assert journal.counts() == {"pending": 3, "done": 1}
+    assert journal.config(2) == {"lr": 0.2} and journal.config(9) == {}
+
+
+def test_a_folder_is_read_where_nothing_can_be_written(tmp_path):
+    writer = Journal(tmp_path)
+    writer.begin({"steps": 4}, ["loss"], [(0, {})])
+    writer.close()
+    for file in ("run.sqlite-wal", "run.sqlite-shm"):
+        assert not (tmp_path / file).exists()
+    reader = Journal(tmp_path, write=False)
+    assert len(reader.trials()) == 1
+    with pytest.raises(StoreError, match="cannot be written: attempt to write a readonly"):
+        reader.asked(0, 1, [(1, {})])
+    reader.close()
