@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import uuid
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -17,16 +18,26 @@ import safetensors.numpy
 from jaxtyping import PyTree
 
 from jdl import tree
+from jdl._paths import expanded
+from jdl.engine.keys import to_keys, to_words
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or does not fit what it is read into."""
+    """A checkpoint that cannot be written or read, or does not fit what it is read into."""
 
 
 def to_bytes(arrays: PyTree, notes: Mapping[str, Any] | None = None) -> bytes:
-    """The leaves of `arrays` by path, with `notes` (JSON) and a checksum of each leaf."""
-    leaves = {path: np.asarray(leaf) for path, leaf in tree.named_leaves(arrays).items()}
-    # safetensors' NumPy reader knows no bfloat16: what NumPy does not know travels as words.
+    """The leaves of `arrays` by path, with `notes` (JSON) and a checksum of each leaf.
+
+    Raises:
+      CheckpointError: a leaf is no array or number, or a path cannot be kept.
+    """
+    named = tree.named_leaves(arrays)
+    if len(named) != len(jax.tree.leaves(arrays)):
+        raise CheckpointError(
+            f"Two leaves have the same path, since a key holds '/': the paths are {sorted(named)}."
+        )
+    leaves = {path: _native(path, leaf) for path, leaf in named.items()}
     plain = {path: _words(leaf) for path, leaf in leaves.items()}
     body = json.dumps(
         {
@@ -38,9 +49,33 @@ def to_bytes(arrays: PyTree, notes: Mapping[str, Any] | None = None) -> bytes:
     return safetensors.numpy.save(plain, {"jdl": body, "crc32": str(zlib.crc32(body.encode()))})
 
 
+def _native(path: str, leaf: Any) -> np.ndarray:
+    """`leaf` as a contiguous array in this machine's byte order."""
+    # The format keeps this name for itself, and JSON its names as UTF-8.
+    if path == "__metadata__" or path.encode(errors="replace").decode() != path:
+        raise CheckpointError(f"A leaf cannot have the path {path!r}: rename the key.")
+    array = leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
+    if not _storable(array.dtype) or isinstance(array, np.ma.MaskedArray):
+        raise CheckpointError(
+            f"The leaf {path!r} must be an array of numbers or booleans, got "
+            f"{type(leaf).__name__} of dtype {array.dtype}."
+        )
+    # `ascontiguousarray` gives a scalar an axis.
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+
+
+def _storable(dtype: np.dtype[Any]) -> bool:
+    """Whether `str(dtype)` names the dtype and its values fit words of up to 64 bits."""
+    if dtype.kind in "biufc":
+        return dtype.itemsize // (2 if dtype.kind == "c" else 1) <= 8
+    return getattr(ml_dtypes, str(dtype), None) is dtype.type
+
+
 def _words(leaf: np.ndarray) -> np.ndarray:
-    leaf = np.ascontiguousarray(leaf).reshape(leaf.shape)
-    return leaf.view(f"u{leaf.dtype.itemsize}") if leaf.dtype.kind == "V" else leaf
+    """`leaf` as safetensors' NumPy part takes it: what NumPy does not know travels as words."""
+    if leaf.dtype == np.complex128:
+        return leaf[..., None].view(np.float64)
+    return leaf if leaf.dtype.isbuiltin == 1 else leaf.view(f"u{leaf.dtype.itemsize}")
 
 
 def from_bytes(blob: bytes, source: str = "checkpoint") -> tuple[dict[str, np.ndarray], Any]:
@@ -65,29 +100,38 @@ def from_bytes(blob: bytes, source: str = "checkpoint") -> tuple[dict[str, np.nd
             raise CheckpointError(f"{source} is corrupt: the checksum of {path!r} does not match.")
         wanted = body["dtypes"][path]
         if str(leaf.dtype) != wanted:
-            leaves[path] = leaf.view(getattr(ml_dtypes, wanted, None) or np.dtype(wanted))
+            dtype = np.dtype(getattr(ml_dtypes, wanted, wanted))
+            shape = leaf.shape[:-1] if dtype == np.complex128 else leaf.shape
+            leaves[path] = leaf.view(dtype).reshape(shape)
     return leaves, body["notes"]
 
 
 def fill(like: PyTree, leaves: Mapping[str, np.ndarray], source: str = "checkpoint") -> PyTree:
-    """`leaves` in the structure of `like`, whose leaves have shapes and dtypes.
+    """`leaves` in the structure of `like`, whose leaves have shapes and dtypes or are numbers.
 
     Raises:
       CheckpointError: a leaf is missing, left over, or of another shape or dtype.
     """
     wanted = tree.named_leaves(like)
+    filled = {}
     for path in sorted({*wanted, *leaves}):
         have, want = leaves.get(path), wanted.get(path)
         if have is None or want is None:
             raise CheckpointError(
                 f"{source} does not fit: {path!r} is {'missing' if have is None else 'unexpected'}."
             )
-        if have.shape != want.shape or have.dtype != want.dtype:
+        shaped = want if hasattr(want, "dtype") else np.asarray(want)
+        if have.shape != shaped.shape or have.dtype != _native_dtype(shaped.dtype):
             raise CheckpointError(
                 f"{source} does not fit: {path!r} is {have.dtype}{list(have.shape)}, expected "
-                f"{want.dtype}{list(want.shape)}."
+                f"{shaped.dtype}{list(shaped.shape)}."
             )
-    return jax.tree.unflatten(jax.tree.structure(like), [leaves[path] for path in wanted])
+        filled[path] = have.astype(shaped.dtype, copy=False) if shaped is want else have.item()
+    return jax.tree.unflatten(jax.tree.structure(like), [filled[path] for path in wanted])
+
+
+def _native_dtype(dtype: Any) -> Any:
+    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
 
 
 def write_atomically(path: pathlib.Path, blob: bytes) -> None:
@@ -96,21 +140,31 @@ def write_atomically(path: pathlib.Path, blob: bytes) -> None:
     Raises:
       OSError: the folder cannot be written or the disk is full; `path` is as it was.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    # The file that a link points to is replaced, not the link.
+    target = pathlib.Path(os.path.realpath(expanded(path)))
+    # A name of its own for each write, so that two to the same path do not mix.
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(blob)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
+        os.replace(temporary, target)
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        if error.filename is not None:
+            error.filename = os.fspath(path)
         raise
 
 
 def save(path: str | os.PathLike[str], arrays: PyTree, notes: Any = None) -> None:
-    """Saves a pytree of arrays to `path` as safetensors, atomically."""
-    write_atomically(pathlib.Path(path), to_bytes(jax.device_get(arrays), notes))
+    """Saves a pytree of arrays, typed keys and numbers to `path` as safetensors, atomically.
+
+    Raises:
+      CheckpointError: a leaf is something else, or two leaves have one path.
+      OSError: `path` cannot be written, and is as it was.
+    """
+    write_atomically(pathlib.Path(path), to_bytes(to_words(arrays), notes))
 
 
 def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
@@ -120,5 +174,11 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
       FileNotFoundError: there is no such file.
       CheckpointError: the file is damaged or does not fit `like`.
     """
-    leaves, _ = from_bytes(pathlib.Path(path).read_bytes(), str(path))
-    return fill(like, leaves, str(path))
+    leaves, _ = from_bytes(expanded(path).read_bytes(), os.fspath(path))
+    return to_keys(fill(jax.tree.map(_words_like, like), leaves, os.fspath(path)))
+
+
+def _words_like(leaf: Any) -> Any:
+    """`leaf`, or the shapes of its words where it is a typed key."""
+    typed = jax.dtypes.issubdtype(getattr(leaf, "dtype", bool), jax.dtypes.prng_key)
+    return jax.eval_shape(to_words, leaf) if typed else leaf
