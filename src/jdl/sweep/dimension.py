@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdl._checks import check_number
+from jdl.sweep.values import Real, Whole, among, check_apart, check_held, listed, plain
 
 # The axes that repeat every configuration, and over which results are averaged.
 REPEATS = ("seeds", "folds")
@@ -35,30 +38,33 @@ class Dimension(NamedTuple):
     when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
 
-def uniform(low: float, high: float) -> Dimension:
+def uniform(low: Real, high: Real) -> Dimension:
     """A real number from `low` to `high`, every one as likely.
 
     >>> uniform(0.0, 0.5).at(0.5)
     0.25
     """
-    _check_bounds("uniform", low, high)
-    return Dimension("uniform", [low, high], False, None, lambda u: low + u * (high - low))
+    low, high = _bounds("uniform", low, high)
+    last = float(high)
+    return Dimension(
+        "uniform", [low, high], False, None, lambda u: min(last, low + u * (high - low))
+    )
 
 
-def log_uniform(low: float, high: float) -> Dimension:
+def log_uniform(low: Real, high: Real) -> Dimension:
     """A positive real number from `low` to `high`, its logarithm uniform.
 
     >>> round(log_uniform(1e-4, 1.0).at(0.5), 6)
     0.01
     """
-    _check_bounds("log_uniform", low, high, "(0, inf)")
-    ratio = math.log(high / low)
+    low, high = _bounds("log_uniform", low, high, "(0, inf)")
+    ratio, last = math.log(high / low), float(high)
     return Dimension(
-        "log_uniform", [low, high], False, None, lambda u: min(high, low * math.exp(u * ratio))
+        "log_uniform", [low, high], False, None, lambda u: min(last, low * math.exp(u * ratio))
     )
 
 
-def integer(low: int, high: int, *, static: bool = False) -> Dimension:
+def integer(low: Whole, high: Whole, *, static: bool = False) -> Dimension:
     """An integer from `low` to `high`, both included.
 
     Args:
@@ -69,14 +75,15 @@ def integer(low: int, high: int, *, static: bool = False) -> Dimension:
     >>> integer(1, 6).at(0.99)
     6
     """
+    low, high = _bounds("integer", low, high, static=static)
     for name, end in (("low", low), ("high", high)):
         if int(end) != end:
             raise ValueError(f"`{name}` of integer must be a whole number, got {name}={end}.")
-    _check_bounds("integer", low, high)
-    points = tuple(range(int(low), int(high) + 1)) if high - low < 10_000 else None
-    span = int(high) - int(low) + 1
+    low, high = int(low), int(high)
+    span = high - low + 1
+    points = tuple(range(low, high + 1)) if span <= 10_000 else None
     arguments = {"low": low, "high": high, "static": True} if static else [low, high]
-    return Dimension("integer", arguments, static, points, lambda u: int(low) + int(u * span))
+    return Dimension("integer", arguments, static, points, lambda u: low + int(u * span))
 
 
 def choice(*options: Any, static: bool | None = None) -> Dimension:
@@ -84,72 +91,79 @@ def choice(*options: Any, static: bool | None = None) -> Dimension:
 
     Strings, booleans, None and tuples are static (each is a program of its
     own); numbers are traced unless `static=True`, which widths and depths need.
+    Values of different types differ, even if Python calls them equal: `True`
+    and `1` are two programs.
 
     >>> choice("sgd", "adam").static, choice(0.1, 0.2).static
     (True, False)
     """
     if not options:
         raise ValueError("`choice` needs at least one option, got none.")
-    if len(options) == 1 and isinstance(options[0], list):
+    if len(options) == 1 and (
+        isinstance(options[0], list) or getattr(options[0], "shape", ()) != ()
+    ):
         raise ValueError(
             f"`choice` takes its options one by one, choice({', '.join(map(repr, options[0]))}), "
             f"got one list {options[0]}; the tuple is one option."
         )
-    plain = tuple(tuple(o) if isinstance(o, list) else o for o in options)
-    numeric = all(isinstance(o, int | float) and not isinstance(o, bool) for o in plain)
+    points = plain(options)
+    numeric = all(isinstance(o, int | float) and not isinstance(o, bool) for o in points)
     if static is False and not numeric:
-        raise ValueError(f"Only numbers can be traced, got choice{plain} with static=False.")
+        raise ValueError(f"Only numbers can be traced, got choice{points} with static=False.")
     fixed = not numeric if static is None else static
-    if numeric and not fixed and any(isinstance(o, float) for o in plain):
-        plain = tuple(float(o) for o in options)
-    explicit = numeric and fixed
-    written = [list(o) if isinstance(o, tuple) else o for o in plain]
-    arguments: Any = {"options": written, "static": True} if explicit else written
-    return Dimension("choice", arguments, fixed, plain, lambda u: plain[int(u * len(plain))])
+    if not fixed:
+        whole = all(isinstance(o, int) for o in points)
+        for option in points:
+            check_held("An option of `choice`", option, whole)
+        if not whole:
+            check_apart("choice", points)
+            points = tuple(map(float, points))
+    arguments: Any = listed(points)
+    if numeric and fixed:
+        arguments = {"options": arguments, "static": True}
+    return Dimension("choice", arguments, fixed, points, lambda u: points[int(u * len(points))])
 
 
-def log_grid(low: float, high: float, count: int) -> Dimension:
+def log_grid(low: Real, high: Real, count: Whole) -> Dimension:
     """`count` numbers from `low` to `high`, evenly spaced in their logarithm.
 
     >>> [round(x, 6) for x in log_grid(1e-3, 1e-1, 3).points]
     [0.001, 0.01, 0.1]
     """
-    _check_bounds("log_grid", low, high, "(0, inf)")
-    _check_count("log_grid", count)
-    points = tuple(float(f"{x:.6g}") for x in np.geomspace(low, high, count))
+    low, high = _bounds("log_grid", low, high, "(0, inf)")
+    count = _count("log_grid", count)
+    points = _between("log_grid", low, high, np.geomspace(low, high, count), 6)
     return Dimension(
         "log_grid", [low, high, count], False, points, lambda u: points[int(u * count)]
     )
 
 
-def grid(low: float, high: float, count: int) -> Dimension:
+def grid(low: Real, high: Real, count: Whole) -> Dimension:
     """`count` numbers from `low` to `high`, evenly spaced.
 
     >>> grid(0.0, 1.0, 3).points
     (0.0, 0.5, 1.0)
     """
-    _check_bounds("grid", low, high)
-    _check_count("grid", count)
-    points = tuple(float(f"{x:.12g}") for x in np.linspace(low, high, count))
+    low, high = _bounds("grid", low, high)
+    count = _count("grid", count)
+    points = _between("grid", low, high, np.linspace(low, high, count), 12)
     return Dimension("grid", [low, high, count], False, points, lambda u: points[int(u * count)])
 
 
-def seeds(count: int) -> Dimension:
+def seeds(count: Whole) -> Dimension:
     """The seeds 0 to `count - 1`: each configuration is trained once with every one.
 
     Where a space has seeds, the seed alone names a trial's random stream, so
     all configurations are compared on the same initial weights, batches and
     masks.
     """
-    _check_count("seeds", count)
+    count = _count("seeds", count)
     return Dimension("seeds", count, False, tuple(range(count)), lambda u: int(u * count))
 
 
-def folds(count: int) -> Dimension:
+def folds(count: Whole) -> Dimension:
     """The folds 0 to `count - 1` of a cross-validation; `sweep.cross_validate` adds it itself."""
-    _check_count("folds", count)
-    if count < 2:
-        raise ValueError(f"`count` of `folds` must be at least 2, got {count}.")
+    count = _count("folds", count, 2)
     return Dimension("folds", count, False, tuple(range(count)), lambda u: int(u * count))
 
 
@@ -176,14 +190,14 @@ def when(name: str, values: Any, then: Any) -> Dimension:
     >>> [tuple(config.values()) for config in sweep.grid_search(space).ask(10)]
     [('sgd',), ('momentum', 0.5), ('momentum', 0.9)]
     """
-    options = tuple(values) if isinstance(values, list | tuple) else (values,)
+    options = plain(values if isinstance(values, list | tuple) else (values,))
     if not options:
         raise ValueError(f"`values` of when({name!r}, ...) must be at least one, got none.")
     dimension = as_dimension(then)
     if dimension.kind in REPEATS:
         raise ValueError(f"An axis of {dimension.kind} cannot depend on `{name}`.")
     before = dict(dimension.when)
-    both = tuple(value for value in options if value in before.get(name, options))
+    both = tuple(value for value in options if among(value, before.get(name, options)))
     return dimension._replace(when=tuple((before | {name: both}).items()))
 
 
@@ -198,7 +212,8 @@ def as_dimension(value: Any) -> Dimension:
             f"tries each, the tuple ({several}) is one value. Got {value}."
         )
     # A lone plain value, a width or a name, is part of the program.
-    return choice(value, static=True if not isinstance(value, float) else None)
+    value = plain(value)
+    return choice(value, static=None if isinstance(value, float) else True)
 
 
 KINDS: dict[str, Callable[..., Dimension]] = {
@@ -213,20 +228,55 @@ KINDS: dict[str, Callable[..., Dimension]] = {
 }
 
 
-def _check_bounds(kind: str, low: Any, high: Any, interval: str = "(-inf, inf)") -> None:
+def _bounds(
+    kind: str, low: Any, high: Any, interval: str = "(-inf, inf)", static: bool = False
+) -> tuple[Any, Any]:
+    """The bounds as Python numbers, in order and such as a lane holds unless they are static."""
+    ends = []
     for name, end in (("low", low), ("high", high)):
+        if np.ndim(end):
+            raise TypeError(f"`{name}` of `{kind}` must be one number, got {end!r}.")
         try:
             check_number(name, end, interval)
+            ends.append(plain(end))
         except (TypeError, ValueError) as error:
             which = str(error).replace(f"`{name}`", f"`{name}` of `{kind}`", 1)
+            which = which if which.startswith("`") else f"`{name}` of `{kind}`: {which}"
             raise type(error)(which) from None
+        if not static:
+            check_held(f"`{name}` of `{kind}`", ends[-1], kind == "integer")
+    low, high = ends
     if not low < high:
         raise ValueError(
             f"`{kind}` needs low < high, got low={low}, high={high}."
             + (" The bounds are reversed." if low > high else " Write the number itself instead.")
         )
+    if not static and kind != "integer":
+        check_apart(kind, ends)
+    return low, high
 
 
-def _check_count(kind: str, count: Any) -> None:
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"`count` of `{kind}` must be an integer of at least 1, got {count!r}.")
+def _between(kind: str, low: Any, high: Any, values: np.ndarray, digits: int) -> tuple[float, ...]:
+    """`values` rounded to `digits`, for tables, with the ends as they were given."""
+    exact = [float(value) for value in values]
+    rounded = [float(f"{value:.{digits}g}") for value in values]
+    for points in (exact, rounded):
+        points[-1:] = [float(high)]
+        points[0] = float(low)
+    # A range narrower than the rounding keeps all digits.
+    points = rounded if all(a < b for a, b in itertools.pairwise(rounded)) else exact
+    check_apart(kind, points)
+    return tuple(points)
+
+
+def _count(kind: str, count: Any, least: int = 1) -> int:
+    try:
+        number = 0 if isinstance(count, bool) else operator.index(count)
+    except TypeError:
+        number = 0
+    if number < least:
+        raise ValueError(
+            f"`count` of `{kind}` must be an integer of at least {least}, got {count!r}."
+        )
+    check_held(f"`count` of `{kind}`", number)
+    return number

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jdl._paths import expanded
 from jdl.sweep.dimension import KINDS, Dimension, as_dimension, when
+from jdl.sweep.values import among, check_held, listed, plain
 
 Space = dict[str, Dimension]
+
+
+class Static(tuple[tuple[str, Any], ...]):
+    """The static part of a configuration: names and values, equal only if the types are too.
+
+    >>> Static([("a", True)]) == Static([("a", 1)])
+    False
+    """
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
 
 def parse_space(space: Mapping[str, Any]) -> Space:
     """A space with every plain value turned into the dimension that holds just it.
 
     Raises:
-      ValueError: the space is empty, a name is no string, or there is more than
-        one axis of seeds.
+      ValueError: the space is empty, a name is no string, a value is none that a
+        hyperparameter may have, or there is more than one axis of seeds.
 
     >>> from jdl import sweep
     >>> parse_space({"lr": sweep.log_uniform(1e-4, 1.0), "width": 64})["width"].points
@@ -33,7 +53,10 @@ def parse_space(space: Mapping[str, Any]) -> Space:
     for name, dimension in space.items():
         if not isinstance(name, str):
             raise ValueError(f"A hyperparameter's name must be a string, got {name!r}.")
-        parsed[name] = as_dimension(dimension)
+        try:
+            parsed[name] = as_dimension(dimension)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"`{name}`: {error}") from error
     if len(axes := [name for name, d in parsed.items() if d.kind == "seeds"]) > 1:
         raise ValueError(f"A space has at most one axis of seeds, got {', '.join(axes)}.")
     order(parsed)
@@ -60,7 +83,7 @@ def order(space: Space) -> list[str]:
                     f"`{name}` depends on `{other}`, so `{other}` must be static, as a choice of "
                     f"strings is, or choice(..., static=True); got {space[other].kind}."
                 )
-            if missing := [v for v in values if v not in points]:
+            if missing := [v for v in values if not among(v, points)]:
                 raise ValueError(
                     f"`{name}` exists for `{other}` {missing[0]!r}, but `{other}` is one of "
                     f"{', '.join(map(repr, points))}."
@@ -81,7 +104,7 @@ def order(space: Space) -> list[str]:
 
 def exists(dimension: Dimension, config: Mapping[str, Any]) -> bool:
     """Whether a hyperparameter exists in `config`, which holds those that it depends on."""
-    return all(other in config and config[other] in values for other, values in dimension.when)
+    return all(other in config and among(config[other], values) for other, values in dimension.when)
 
 
 def configuration(
@@ -140,10 +163,7 @@ def to_json(space: Mapping[str, Any]) -> dict[str, Any]:
     for name, d in parse_space(space).items():
         written[name] = {d.kind: d.arguments}
         if d.when:
-            written[name]["when"] = {
-                other: [list(v) if isinstance(v, tuple) else v for v in values]
-                for other, values in d.when
-            }
+            written[name]["when"] = {other: listed(values) for other, values in d.when}
     return written
 
 
@@ -166,9 +186,9 @@ def from_json(data: Mapping[str, Any], base: Mapping[str, Any] | None = None) ->
             space[name] = entry
             continue
         conditions = entry.get("when", {})
-        plain = {key: value for key, value in entry.items() if key != "when"}
-        kind, arguments = next(iter(plain.items()), (None, None))
-        if len(plain) != 1 or kind not in KINDS:
+        own = {key: value for key, value in entry.items() if key != "when"}
+        kind, arguments = next(iter(own.items()), (None, None))
+        if len(own) != 1 or kind not in KINDS:
             raise ValueError(
                 f"`{name}` must be a value or one of {', '.join(KINDS)} with its arguments, as in "
                 f'{{"log_uniform": [1e-4, 1.0]}}, got {dict(entry)}.'
@@ -180,23 +200,22 @@ def from_json(data: Mapping[str, Any], base: Mapping[str, Any] | None = None) ->
             )
         try:
             if isinstance(arguments, Mapping):
-                options = arguments.get("options", ())
+                options = plain(arguments.get("options", ()))
                 rest = {k: v for k, v in arguments.items() if k != "options"}
                 space[name] = KINDS[kind](*options, **rest)
             else:
                 space[name] = KINDS[kind](
-                    *(arguments if isinstance(arguments, list) else [arguments])
+                    *(plain(arguments) if isinstance(arguments, list) else [arguments])
                 )
             for other, values in conditions.items():
-                listed = values if isinstance(values, list) else [values]
-                options = tuple(tuple(v) if isinstance(v, list) else v for v in listed)
+                options = values if isinstance(values, list) else [values]
                 space[name] = when(other, options, space[name])
         except (TypeError, ValueError) as error:
             raise ValueError(f"`{name}`: {error}") from error
     return parse_space(space)
 
 
-def from_toml(path: str, base: Mapping[str, Any] | None = None) -> Space:
+def from_toml(path: str | os.PathLike[str], base: Mapping[str, Any] | None = None) -> Space:
     """The space written in a TOML file, its entries and `base` as in `from_json`.
 
         lr = {log_uniform = [1e-4, 1.0]}
@@ -208,11 +227,12 @@ def from_toml(path: str, base: Mapping[str, Any] | None = None) -> Space:
       FileNotFoundError: there is no such file.
       ValueError: the file is not TOML, or an entry is wrong; the message names it.
     """
-    with open(path, "rb") as file:
-        try:
-            return from_json(tomllib.load(file), base)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+    content = expanded(path).read_bytes()
+    try:
+        # Editors of Windows put a byte-order mark in front.
+        return from_json(tomllib.loads(content.decode("utf-8-sig")), base)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
 def split_static(
@@ -220,16 +240,22 @@ def split_static(
 ) -> tuple[tuple[tuple[str, Any], ...], dict[str, Any]]:
     """The static part of a configuration, hashable, and its numbers."""
     there = [(name, d) for name, d in space.items() if name in config]
-    static = tuple((name, config[name]) for name, d in there if d.static)
+    static = Static((name, plain(config[name])) for name, d in there if d.static)
     return static, {name: config[name] for name, d in there if not d.static}
 
 
 def as_scalars(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers as the 32-bit scalars that a lane holds."""
-    return {
-        name: np.int32(value) if isinstance(value, int | np.integer) else np.float32(value)
-        for name, value in numbers.items()
-    }
+    """Numbers as the 32-bit scalars that a lane holds.
+
+    Raises:
+      ValueError: one does not fit.
+    """
+    scalars: dict[str, Any] = {}
+    for name, value in numbers.items():
+        number = plain(value)
+        check_held(f"`{name}`", number)
+        scalars[name] = np.int32(number) if isinstance(number, int) else np.float32(number)
+    return scalars
 
 
 def finite(space: Space) -> bool:
@@ -238,9 +264,20 @@ def finite(space: Space) -> bool:
 
 
 def names(items: Iterable[tuple[str, Any]]) -> str:
-    """A static part as a person reads it: "optimizer=adam width=64".
+    """A static part as a person reads it; what could be read otherwise is in quotes.
 
-    >>> names([("optimizer", "adam"), ("width", 64)])
-    'optimizer=adam width=64'
+    >>> names([("optimizer", "adam"), ("width", 64), ("depth", "64"), ("an option", "a b")])
+    "optimizer=adam width=64 depth='64' 'an option'='a b'"
     """
-    return " ".join(f"{name}={value}" for name, value in items)
+    return " ".join(f"{_word(name)}={_word(value)}" for name, value in items)
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str):
+        return repr(value)
+    word = re.fullmatch(r"[\w.+-]+", value) and value not in ("None", "True", "False")
+    try:
+        float(value)
+    except ValueError:
+        return value if word else repr(value)
+    return repr(value)
