@@ -217,7 +217,7 @@ def test_train_reports_and_refuses_another_rate_in_its_folder(here, capsys):
         ("sweep --batch-size 5000", r"`batch_size` must be from 1 to .*1257, got .*5000"),
         ("sweep --data nothing", r"`--data` must be one of digits, mnist.*got 'nothing'"),
         ("sweep --data none.npz", r"none\.npz.*No such file"),
-        ("sweep --data nan.npz", r"train x\[.*\] is nan: every value must be finite"),
+        ("sweep --data nan.npz", r"nan.npz: x\[.*\] is nan: every value must be finite"),
         ("sweep --space none.toml", r"No such file or directory: 'none\.toml'"),
         ("sweep --space empty_choice.toml", r"`lr`: `choice` needs at least one option"),
         ("sweep --space reversed.toml", r"`lr`: `log_uniform` needs low < high.*reversed"),

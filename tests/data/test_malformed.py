@@ -103,11 +103,11 @@ BY_HAND = [
     (data.csv, b"a,b\n", 0, "expected at least one line of numbers"),
     (data.csv, b"1\n2\n3\n", 0, "no column -1 beside others in 1 columns"),
     (data.csv, b"1,2,0\n3,1\n", 6, "line 2: expected 3 fields, got 2"),
-    (data.csv, b"1,2,0\n3,x,1\n", 6, "line 2, column 1: expected a number, got 'x'"),
-    (data.csv, b"1,2,0\n3,,1\n", 6, "column 1: expected a number, got ''"),
+    (data.csv, b"1,2,0\n3,x,1\n", 6, "line 2, column 2: expected a number, got 'x'"),
+    (data.csv, b"1,2,0\n3,,1\n", 6, "column 2: expected a number, got ''"),
     (data.csv, b"1,2,0\n3,\xff4,1\n", 8, "line 2: .* can't decode"),
     (data.csv, b'1,2,0\n"3,4,1\n', 6, "line 2: unexpected end of data"),
-    (data.csv, b"1,2,0\n3,nan,1\n4,5,0\n6,7,1\n", None, "is nan: every value must be finite"),
+    (data.csv, b"1,2,0\n3,nan,1\n4,5,0\n6,7,1\n", 6, "line 2, column 2: the value is nan: every"),
     (data.csv, gzip.compress(CSV)[:-20], None, "compressed stream breaks off"),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -21,6 +21,7 @@ class Task:
       data: digits (shipped), mnist, fashion_mnist, cifar10, cifar100 (in the folder that the
         environment variable JDL_DATA_DIR names), or a file: x.npz with arrays x and y, x.csv, or
         x.txt, of which a transformer or lstm learns what follows.
+      task: what the last column of a .csv file is: classes, or numbers of a regression.
       raw: leave the inputs as they are; else they are scaled to zero mean and unit variance over
         the training split.
       model: mlp, linear or vit; for text transformer or lstm; autoencoder for the inputs alone.
@@ -34,6 +35,9 @@ class Task:
     """
 
     data: Annotated[str, arg("NAME|FILE")] = "digits"
+    task: Annotated[
+        Literal["classification", "regression"] | None, arg("NAME", "(default: told from it)")
+    ] = None
     raw: bool = False
     model: Annotated[str, arg("NAME")] = "mlp"
     hidden: Annotated[tuple[int, ...] | None, arg("SIZE ...", "(default: 64)")] = None

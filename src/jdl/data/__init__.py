@@ -3,16 +3,10 @@
 from jdl.data import augment, preprocess, synthetic
 from jdl.data.batches import batch_indices, permute, steps_per_epoch, take
 from jdl.data.cifar import cifar10, cifar100
-from jdl.data.dataset import (
-    DataError,
-    Dataset,
-    check,
-    classes,
-    from_arrays,
-    prepare,
-    split_indices,
-)
+from jdl.data.dataset import Dataset, check, classes, from_arrays, prepare
+from jdl.data.delimited import csv
 from jdl.data.digits import digits
+from jdl.data.error import DataError
 from jdl.data.idx import fashion_mnist, idx, mnist
 from jdl.data.named import by_name
 from jdl.data.sampling import (
@@ -24,8 +18,9 @@ from jdl.data.sampling import (
     weighted_indices,
 )
 from jdl.data.source import Stream
+from jdl.data.split import split_indices
 from jdl.data.stream import batches, prefetch
-from jdl.data.tables import csv, npy, npz
+from jdl.data.tables import npy, npz
 from jdl.data.text import text
 
 __all__ = [

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jdl.data.dataset import Arrays, DataError, Dataset
+from jdl.data.dataset import Arrays, Dataset
+from jdl.data.error import DataError
 from jdl.data.images import image_dataset
 from jdl.data.reading import MAX_BYTES, Path, data_folders, find, read_text
 

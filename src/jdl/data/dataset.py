@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jdl.data import preprocess
+from jdl.data.arrays import as_arrays, check_held, device_dtype, length, named_arrays
+from jdl.data.error import DataError
+from jdl.data.split import split_indices
 
 Arrays = tuple[Any, Any]
-"""`(x, y)`: two arrays whose first axes run over the same examples."""
-
-
-class DataError(ValueError):
-    """Data that cannot be trained on: the one error of every loader and check here.
-
-    Attributes:
-      path: the file, or None where the data did not come from one.
-      byte: the offset in it (in the uncompressed content, if compressed) of
-        what is wrong, or None.
-    """
-
-    def __init__(
-        self, message: str, path: str | os.PathLike[str] | None = None, byte: int | None = None
-    ):
-        self.path = None if path is None else os.fspath(path)
-        self.byte = byte
-        where = [] if self.path is None else [self.path]
-        where += [] if byte is None else [f"byte {byte}"]
-        super().__init__(": ".join([*where, message]))
+"""`(x, y)`: arrays, or trees of arrays, whose first axes run over the same examples."""
 
 
 class Dataset(NamedTuple):
     """Three splits, each a pair `(x, y)` with examples along the first axis.
 
-    Loaders give NumPy arrays, so that loading starts no JAX backend; the
-    training engine moves them to the device once.
+    `x` and `y` are arrays, or dicts and tuples of arrays. Loaders give NumPy
+    arrays, so that loading starts no JAX backend; the training engine moves
+    them to the device once.
 
     Attributes:
       train: what the parameters are fitted to, and every statistic of a
@@ -52,98 +37,117 @@ class Dataset(NamedTuple):
 
 
 def classes(dataset: Dataset) -> int:
-    """The number of classes: one more than the largest label of the training split.
+    """The number of classes: one more than the largest label of all splits.
 
     >>> classes(Dataset(train=(np.zeros((3, 2)), np.array([0, 2, 1]))))
     3
     """
-    return int(np.max(np.asarray(dataset.train[1]))) + 1
+    splits = [split for split in dataset if split is not None]
+    return 1 + max(int(np.max(np.asarray(y))) for _, y in splits)
 
 
-def check(dataset: Dataset, classes: int | None = None) -> None:
-    """Raises unless `dataset` can be trained on, before anything is compiled.
+def check(dataset: Dataset, classes: int | None = None) -> Dataset:
+    """The data set as NumPy arrays; raises unless it can be trained on, before compilation.
 
     Integer targets of one axis are labels: they must be at least 0, and below
-    `classes` (below one more than the largest training label, if that is not
-    given). Floating-point targets are regression targets and must be finite.
+    `classes` if that is given. Floating-point targets are regression targets.
+    What is returned is what to train on: lists have become arrays.
 
     Args:
       dataset: the splits; `valid` and `test` may be None.
       classes: the number of outputs of a classifier; None if unknown.
 
     Raises:
-      DataError: a split that is empty, whose lengths differ, that holds NaN or
-        infinity, a label out of range or of a floating-point type, or whose
-        examples have another shape or dtype than the training split's. The
-        message names the split, the array, the index and what was expected.
+      DataError: a split that is empty, whose lengths differ, that holds NaN,
+        infinity, a masked value or one that the device's type cannot hold, a
+        label out of range or of a floating-point type, or whose examples have
+        another structure, shape or dtype than the training split's. The message
+        names the split, the array, the index and what was expected.
 
     >>> check(Dataset(train=(np.ones((3, 2)), np.array([0, 1, 7]))), classes=2)
     Traceback (most recent call last):
     ...
-    jdl.data.dataset.DataError: train y[2] is 7: labels must be in [0, 2).
+    jdl.data.error.DataError: train y[2] is 7: labels must be in [0, 2).
     """
-    example: tuple[tuple[int, ...], np.dtype[Any]] | None = None
-    labelled_by = "classes" if classes is not None else "train"
+    checked: list[Arrays | None] = []
     for name, split in zip(Dataset._fields, dataset, strict=True):
         if split is None and name != "train":
+            checked.append(None)
             continue
         if not isinstance(split, tuple | list) or len(split) != 2:
             raise DataError(f"{name} must be a pair of arrays (x, y), got {type(split).__name__}.")
-        x, y = np.asarray(split[0]), np.asarray(split[1])
-        _check_lengths(name, x, y)
-        _check_finite(f"{name} x", x)
-        if example is None:
-            example = x.shape[1:], x.dtype
-        elif example != (x.shape[1:], x.dtype):
-            raise DataError(
-                f"{name} x has examples of shape {x.shape[1:]} and dtype {x.dtype}: expected "
-                f"{example[0]} and {example[1]}, as in train x."
-            )
-        if classes is not None and not np.issubdtype(y.dtype, np.integer):
+        x, y = check_arrays(f"{name} ", *split)
+        train = (checked or [(x, y)])[0]
+        assert train is not None
+        _check_like(name, x, train[0])
+        if (classes is not None or is_labels(train[1])) and not _whole(y):
             raise DataError(_not_integer(name, y))
-        if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
-            if classes is None:
-                classes = int(y.max()) + 1
-            bad = (y < 0) | (y >= classes)
-            if bad.any():
-                index = int(np.argmax(bad))
-                why = "" if labelled_by == "classes" else " (one more than the largest of train y)"
-                raise DataError(
-                    f"{name} y[{index}] is {y[index]}: labels must be in [0, {classes}){why}."
-                )
-        else:
-            _check_finite(f"{name} y", y)
+        if classes is not None and is_labels(y) and (bad := y >= classes).any():
+            index = int(np.argmax(bad))
+            raise DataError(f"{name} y[{index}] is {y[index]}: labels must be in [0, {classes}).")
+        checked.append((x, y))
+    return Dataset(*checked)  # type: ignore[arg-type]
 
 
-def _check_lengths(name: str, x: np.ndarray, y: np.ndarray) -> None:
-    name = f"{name} ".lstrip()
-    if x.ndim == 0 or y.ndim == 0:
-        raise DataError(f"{name}x and y must have an axis of examples, got a scalar.")
-    if len(x) != len(y):
+def check_arrays(name: str, x: Any, y: Any) -> Arrays:
+    """`x` and `y` as trees of NumPy arrays; raises DataError unless each can be trained on.
+
+    Args:
+      name: what stands before "x" and "y" in a message.
+      x: of examples.
+      y: of targets.
+    """
+    x, y = as_arrays(f"{name}x", x), as_arrays(f"{name}y", y)
+    arrays = [*named_arrays(f"{name}x", x), *named_arrays(f"{name}y", y)]
+    if not jax.tree.leaves(x) or not jax.tree.leaves(y):
+        raise DataError(f"{name}x and {name}y must each have an array.")
+    for _, a in arrays:
+        if a.ndim == 0:
+            raise DataError(f"{name}x and y must have an axis of examples, got a scalar.")
+    first, count = arrays[0][0], len(arrays[0][1])
+    for what, a in arrays:
+        if len(a) != count:
+            raise DataError(
+                f"{first} has {count} examples and {what} has {len(a)}: expected as many."
+            )
+        if a.size == 0:
+            raise DataError(f"{what} is empty (shape {a.shape}): expected at least one example.")
+    for what, a in arrays:
+        check_held(what, a)
+    if is_labels(y) and (bad := (y < 0) | (y >= 2**31)).any():
+        index = int(np.argmax(bad))
+        raise DataError(f"{name}y[{index}] is {y[index]}: labels must be in [0, 2**31).")
+    return x, y
+
+
+def is_labels(y: Any) -> bool:
+    """Whether targets are labels: one array of integers, of one axis."""
+    return _whole(y) and y.ndim == 1
+
+
+def _whole(y: Any) -> bool:
+    return isinstance(y, np.ndarray) and bool(np.issubdtype(y.dtype, np.integer))
+
+
+def _check_like(name: str, x: Any, train: Any) -> None:
+    """Raises DataError unless the examples of `x` are as those of the training split."""
+    if jax.tree.structure(x) != jax.tree.structure(train):  # type: ignore[operator]
         raise DataError(
-            f"{name}x has {len(x)} examples and {name}y has {len(y)}: expected as many."
+            f"{name} x is {jax.tree.structure(x)}: expected {jax.tree.structure(train)}, as in "
+            "train x."
         )
-    if x.size == 0:
-        raise DataError(f"{name}x is empty (shape {x.shape}): expected at least one example.")
+    pairs = zip(named_arrays(f"{name} x", x), named_arrays("train x", train))
+    for (what, a), (expected, b) in pairs:
+        if (a.shape[1:], a.dtype) != (b.shape[1:], b.dtype):
+            raise DataError(
+                f"{what} has examples of shape {a.shape[1:]} and dtype {a.dtype}: expected "
+                f"{b.shape[1:]} and {b.dtype}, as in {expected}."
+            )
 
 
-def _check_finite(what: str, a: np.ndarray) -> None:
-    if a.dtype == bool or np.issubdtype(a.dtype, np.integer):
-        return
-    if a.dtype.kind in "OSUMmV" and not str(a.dtype).startswith(("bfloat16", "float8")):
-        raise DataError(f"{what} has dtype {a.dtype}: expected numbers.")
-    # A block at a time: a mask of a memory-mapped array could exceed the memory.
-    block = max(1, 2**24 // max(1, a[0].size))
-    for start in range(0, len(a), block):
-        finite = np.isfinite(a[start : start + block])
-        if not finite.all():
-            at = np.argwhere(~finite)[0]
-            at[0] += start
-            index = ", ".join(str(i) for i in at)
-            raise DataError(f"{what}[{index}] is {a[tuple(at)]}: every value must be finite.")
-
-
-def _not_integer(name: str, y: np.ndarray) -> str:
+def _not_integer(name: str, y: Any) -> str:
+    if not isinstance(y, np.ndarray):
+        return f"{name} y is a tree of arrays: expected one array of integer labels."
     if np.issubdtype(y.dtype, np.floating):
         index = int(np.argmax(y.ravel() != np.round(y.ravel())))
         return (
@@ -151,37 +155,6 @@ def _not_integer(name: str, y: np.ndarray) -> str:
             f"labels; convert with y.astype('int32') if they are whole."
         )
     return f"{name} y has dtype {y.dtype}: expected integer labels."
-
-
-def split_indices(
-    length: int, sizes: tuple[int, ...], seed: int = 0, labels: Any = None
-) -> list[np.ndarray]:
-    """Disjoint random index arrays of the given sizes, in proportion to each class.
-
-    Args:
-      length: the number of examples.
-      sizes: how many each part takes; their sum is at most `length`.
-      seed: of NumPy's PCG64 generator.
-      labels: integer labels; every part then holds each class in proportion,
-        to within one example a part. None draws without regard to class.
-
-    Returns:
-      One shuffled int64 array for each size.
-    """
-    if min(sizes, default=0) < 0 or sum(sizes) > length:
-        raise DataError(f"cannot take parts of {sizes} out of {length} examples.")
-    random = np.random.default_rng(seed)
-    left = random.permutation(length)
-    if labels is not None:
-        left = left[np.argsort(np.asarray(labels)[left], kind="stable")]
-    parts = []
-    for size in sizes:
-        # Every (len/size)-th example of the order by class: exact counts, even over classes.
-        steps = np.arange(1, len(left) + 1) * size // max(1, len(left))
-        taken = np.diff(steps, prepend=0) > 0
-        parts.append(random.permutation(left[taken]))
-        left = left[~taken]
-    return parts
 
 
 def from_arrays(
@@ -197,60 +170,66 @@ def from_arrays(
     """Splits two arrays at random into a checked `Dataset`.
 
     Args:
-      x: (examples, ...) numbers.
-      y: (examples,) integer labels, or (examples, ...) floating-point targets.
+      x: (examples, ...) numbers: an array, nested lists, or a dict or tuple of
+        arrays.
+      y: (examples,) integer labels or booleans, or (examples, ...) targets.
       valid: the share of all examples in the validation split if below 1, else
         their number; 0 leaves that split None.
       test: likewise, the test split.
       seed: of the split.
-      stratify: labels are spread evenly over the splits. Ignored for targets
-        that are not labels.
-      standardize: each feature of `x` has zero mean and unit variance over the
+      stratify: every class is spread over the splits in proportion, and has at
+        least one training example. Ignored for targets that are not labels.
+      standardize: each feature of `x`, which is one array, has zero mean and unit variance over the
         training split; a feature that is constant there is only centred.
 
     Returns:
-      The splits; labels as int32, 64-bit floats as float32.
+      The splits; labels as int32, 64-bit numbers in the 32 bits of the device.
 
     Raises:
-      DataError: the arrays cannot be trained on, or the sizes do not fit.
+      DataError: the arrays cannot be trained on, the sizes do not fit, or there
+        are too few training examples for every class to have one.
 
     >>> d = from_arrays(np.arange(20.0).reshape(10, 2), np.arange(10) % 2)
     >>> [len(split[1]) for split in d]
     [7, 1, 2]
     """
-    x, y = np.asarray(x), np.asarray(y)
-    _check_lengths("", x, y)
+    x, y = check_arrays("", x, y)
+    x, y = as_trained(x, y)
+    count = length(x)
     held = []
     for name, share in (("valid", valid), ("test", test)):
         if not 0 <= share < np.inf:
             raise DataError(f"`{name}` must be a share in [0, 1) or a number, got {share}.")
-        held.append(round(share * len(x)) if share < 1 else int(share))
-    labelled = np.issubdtype(y.dtype, np.integer) and y.ndim == 1
-    if sum(held) >= len(x):
+        held.append(round(share * count) if share < 1 else int(share))
+    if sum(held) >= count:
         raise DataError(
-            f"{held[0]} validation and {held[1]} test examples leave none of {len(x)} to train on."
+            f"{held[0]} validation and {held[1]} test examples leave none of {count} to train on."
         )
-    at_valid, at_test, at_train = split_indices(
-        len(x),
-        (held[0], held[1], len(x) - sum(held)),
-        seed,
-        y if stratify and labelled else None,
-    )
-    dataset = Dataset(
-        as_trained(x[at_train], y[at_train]),
-        as_trained(x[at_valid], y[at_valid]) if held[0] else None,
-        as_trained(x[at_test], y[at_test]) if held[1] else None,
-    )
-    check(dataset)
+    if standardize and not isinstance(x, np.ndarray):
+        raise DataError("`standardize` takes an x of one array: preprocess each of these before.")
+    labels = y if stratify and is_labels(y) else None
+    sizes = (held[0], held[1], count - sum(held))
+    at_valid, at_test, at_train = split_indices(count, sizes, seed, labels, first=2)
+
+    def part(at: np.ndarray) -> Arrays | None:
+        return jax.tree.map(lambda a: a[at], (x, y)) if len(at) else None
+
+    train = part(at_train)
+    assert train is not None
+    dataset = Dataset(train, part(at_valid), part(at_test))
     return prepare(dataset, preprocess.standardize)[0] if standardize else dataset
 
 
-def as_trained(x: np.ndarray, y: np.ndarray) -> Arrays:
-    """Labels as int32 and 64-bit floats as float32: what the device computes in."""
-    x = x.astype(np.float32) if x.dtype == np.float64 else x
-    if np.issubdtype(y.dtype, np.integer) and y.ndim == 1:
-        return x, y.astype(np.int32)
-    return x, y.astype(np.float32) if y.dtype == np.float64 else y
+def as_trained(x: Any, y: Any) -> Arrays:
+    """Labels as int32, and the other numbers in the type that the device holds them in."""
+
+    def leaf(a: np.ndarray) -> np.ndarray:
+        dtype = np.dtype(np.float32) if a.dtype == np.float64 else device_dtype(a.dtype)
+        return a.astype(dtype, copy=False)
+
+    if isinstance(y, np.ndarray) and y.ndim == 1 and (_whole(y) or y.dtype == bool):
+        return jax.tree.map(leaf, x), y.astype(np.int32)
+    return jax.tree.map(leaf, x), jax.tree.map(leaf, y)
 
 
 def prepare(

@@ -7,7 +7,8 @@ import pathlib
 import numpy as np
 
 from jdl.data import preprocess
-from jdl.data.dataset import Dataset, prepare, split_indices
+from jdl.data.dataset import Dataset, prepare
+from jdl.data.split import split_indices
 
 SIZES = (1257, 180, 360)
 

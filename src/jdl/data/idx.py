@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jdl.data.dataset import DataError, Dataset
+from jdl.data.dataset import Dataset
+from jdl.data.error import DataError
 from jdl.data.images import image_dataset
 from jdl.data.reading import (
     MAX_BYTES,

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from jdl.data import preprocess
-from jdl.data.dataset import Arrays, DataError, Dataset, prepare, split_indices
+from jdl.data.dataset import Arrays, Dataset, prepare
+from jdl.data.error import DataError
+from jdl.data.split import split_indices
 
 
 def image_dataset(

@@ -10,9 +10,10 @@ from typing import Any
 from jdl._checks import check_choice
 from jdl.data.cifar import cifar10, cifar100
 from jdl.data.dataset import Dataset
+from jdl.data.delimited import csv
 from jdl.data.digits import digits
 from jdl.data.idx import fashion_mnist, mnist
-from jdl.data.tables import csv, npz
+from jdl.data.tables import npz
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
     "digits": digits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from jdl._paths import expanded
 
 BLOCK = 2**22
 
@@ -35,10 +38,12 @@ class Preprocess(NamedTuple):
 
         Works on NumPy and, inside a compiled program, on JAX arrays.
         """
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            x = x.astype(np.float32)
-        y = (x - self.mean) / self.scale
-        return y if self.matrix is None else (y.reshape(len(y), -1) @ self.matrix).reshape(y.shape)
+        x = x if hasattr(x, "dtype") else np.asarray(x)
+        dtype = _float(x.dtype)
+        y = (x.astype(dtype) - self.mean) / self.scale
+        if self.matrix is not None:
+            y = (y.reshape(len(y), -1) @ self.matrix).reshape(y.shape)
+        return y.astype(dtype)
 
     def invert(self, y: Any) -> Any:
         """The `x` of which `y` is the preprocessed value, up to rounding."""
@@ -48,8 +53,9 @@ class Preprocess(NamedTuple):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the arrays to a safetensors file."""
-        fields = {k: np.ascontiguousarray(v) for k, v in self._asdict().items() if v is not None}
-        safetensors.numpy.save_file(fields, path)
+        # Not `ascontiguousarray`, which gives a scalar an axis.
+        fields = {k: np.asarray(v, order="C") for k, v in self._asdict().items() if v is not None}
+        safetensors.numpy.save_file(fields, expanded(path))
 
 
 def load(path: str | os.PathLike[str]) -> Preprocess:
@@ -59,7 +65,7 @@ def load(path: str | os.PathLike[str]) -> Preprocess:
       ValueError: the file is not one.
     """
     try:
-        fields = safetensors.numpy.load_file(path)
+        fields = safetensors.numpy.load_file(expanded(path))
         return Preprocess(**fields)
     except (safetensors.SafetensorError, TypeError) as error:
         raise ValueError(f"{os.fspath(path)} holds no preprocessing: {error}.") from error
@@ -72,7 +78,7 @@ def zero_mean(x: Any) -> Preprocess:
     [[2.0, 6.0]]
     """
     mean, _ = _moments(x, (0,))
-    return Preprocess(_float32(mean), np.ones((), np.float32))
+    return Preprocess(mean, np.ones((), mean.dtype))
 
 
 def standardize(x: Any) -> Preprocess:
@@ -83,7 +89,7 @@ def standardize(x: Any) -> Preprocess:
     >>> standardize(np.array([[1.0, 4.0], [3.0, 4.0]])).apply(np.array([[4.0, 5.0]])).tolist()
     [[2.0, 1.0]]
     """
-    return _scaled(*_moments(x, (0,)))
+    return Preprocess(*_moments(x, (0,)))
 
 
 def mean_image(x: Any) -> Preprocess:
@@ -97,12 +103,12 @@ def mean_image(x: Any) -> Preprocess:
 def channel_mean(x: Any) -> Preprocess:
     """Subtracts one mean for each channel, the last axis, as in Simonyan and Zisserman (2014)."""
     mean, _ = _moments(x, tuple(range(np.ndim(x) - 1)))
-    return Preprocess(_float32(mean), np.ones((), np.float32))
+    return Preprocess(mean, np.ones((), mean.dtype))
 
 
 def standardize_channels(x: Any) -> Preprocess:
     """Zero mean and unit variance of each channel, the last axis, over examples and pixels."""
-    return _scaled(*_moments(x, tuple(range(np.ndim(x) - 1))))
+    return Preprocess(*_moments(x, tuple(range(np.ndim(x) - 1))))
 
 
 def whiten(x: Any, epsilon: float = 1e-5, *, form: str = "zca") -> Preprocess:
@@ -124,6 +130,7 @@ def whiten(x: Any, epsilon: float = 1e-5, *, form: str = "zca") -> Preprocess:
         raise ValueError(f"`form` must be 'zca' or 'pca', got form={form!r}.")
     if not epsilon >= 0:
         raise ValueError(f"`epsilon` must be in [0, inf), got epsilon={epsilon}.")
+    x = np.asarray(x)
     mean, _ = _moments(x, (0,))
     features = mean.size
     covariance = np.zeros((features, features))
@@ -136,15 +143,22 @@ def whiten(x: Any, epsilon: float = 1e-5, *, form: str = "zca") -> Preprocess:
     matrix, inverse = vectors / deviation, (vectors * deviation).T
     if form == "zca":
         matrix, inverse = matrix @ vectors.T, vectors @ inverse
-    return Preprocess(_float32(mean), np.ones((), np.float32), _float32(matrix), _float32(inverse))
+    dtype = mean.dtype
+    return Preprocess(
+        mean,
+        np.ones((), dtype),
+        matrix.astype(dtype, copy=False),
+        inverse.astype(dtype, copy=False),
+    )
 
 
-def _scaled(mean: np.ndarray, deviation: np.ndarray) -> Preprocess:
-    return Preprocess(_float32(mean), _float32(np.where(deviation == 0, 1, deviation)))
-
-
-def _float32(a: np.ndarray) -> np.ndarray:
-    return np.asarray(a, np.float32)
+def _float(dtype: Any) -> Any:
+    """float32, or `dtype` where that is a wider float."""
+    return np.dtype(
+        jnp.promote_types(dtype, jnp.float32)
+        if jnp.issubdtype(dtype, jnp.floating)
+        else jnp.float32
+    )
 
 
 def _blocks(x: Any) -> Iterator[np.ndarray]:
@@ -155,14 +169,22 @@ def _blocks(x: Any) -> Iterator[np.ndarray]:
 
 
 def _moments(x: Any, axis: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased deviation over `axis`, which begins with 0, in float64 and two passes."""
-    if np.ndim(x) == 0 or len(x) == 0 or 0 not in axis:
-        raise ValueError(f"expected x of shape (examples, ...), got shape {np.shape(x)}.")
+    """Mean and biased deviation over `axis`, which begins with 0, in `_float` of the dtype of x.
+
+    Both are computed in float64 and two passes. The deviation of a constant is 1: it is told by
+    its range, for its mean may be off by a rounding, of which a deviation is made.
+    """
     x = np.asarray(x)
+    if x.ndim == 0 or len(x) == 0 or 0 not in axis:
+        raise ValueError(f"expected x of shape (examples, ...), got shape {np.shape(x)}.")
     count = np.prod([x.shape[i] for i in axis])
     mean = sum(block.sum(axis, keepdims=True) for block in _blocks(x)) / count
+    low = functools.reduce(np.minimum, (b.min(axis, keepdims=True) for b in _blocks(x)))
+    high = functools.reduce(np.maximum, (b.max(axis, keepdims=True) for b in _blocks(x)))
+    mean = np.where(low == high, low, mean)
     variance = sum(np.square(block - mean).sum(axis, keepdims=True) for block in _blocks(x)) / count
-    return np.asarray(mean), np.sqrt(variance)
+    deviation = np.where(low == high, 1, np.sqrt(variance))
+    return mean.astype(_float(x.dtype)), deviation.astype(_float(x.dtype))
 
 
 def _check_images(x: Any) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from jdl.data.dataset import DataError
+from jdl.data.error import DataError
 
 Path = str | os.PathLike[str]
 

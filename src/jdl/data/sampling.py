@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from jdl.data.batches import permute
-from jdl.data.dataset import split_indices
+from jdl.data.split import deal_indices, split_indices
 
 Key = Any
 
@@ -24,7 +24,7 @@ def kfold(
       length: the number of examples.
       folds: from 2 to `length`.
       seed: of the partition.
-      labels: integer labels, to spread each class evenly over the folds.
+      labels: integer labels; the folds then differ by at most one in each class.
 
     Returns:
       int64 index arrays; the validation parts differ in size by at most one.
@@ -34,7 +34,10 @@ def kfold(
     """
     _check_folds(length, folds)
     sizes = tuple(length // folds + (fold < length % folds) for fold in range(folds))
-    parts = split_indices(length, sizes, seed, labels)
+    if labels is None:
+        parts = split_indices(length, sizes, seed)
+    else:
+        parts = deal_indices(length, folds, seed, labels)
     return [
         (np.concatenate([part for i, part in enumerate(parts) if i != fold]), parts[fold])
         for fold in range(folds)

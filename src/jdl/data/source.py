@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jdl.data.dataset import DataError
+from jdl.data.arrays import as_arrays, check_held, device_dtype, named_arrays
+from jdl.data.error import DataError
 
 Position = dict[str, Any]
 """Where a stream stands, as plain JSON."""
@@ -106,8 +107,14 @@ class Reader(Iterator[Any]):
 
     def _next(self) -> Any:
         for _ in range(2):
-            batch = jax.tree.map(np.asarray, self._raw(), is_leaf=_is_array)
-            batch = tuple(batch) if isinstance(batch, list) else batch
+            batch = self._raw()
+            if isinstance(batch, list | tuple):
+                batch = tuple(as_arrays(f"part {i}", part) for i, part in enumerate(batch))
+            else:
+                batch = as_arrays("batch", batch)
+            for what, a in named_arrays("batch", batch):
+                if device_dtype(a.dtype) != a.dtype:
+                    check_held(f"In the stream's batch for step {self._step}, {what}", a)
             sizes = {a.shape[0] if a.ndim else 0 for a in jax.tree.leaves(batch)}
             if sizes == {self._batch_size}:
                 return batch
@@ -168,10 +175,6 @@ def chunks(
             yield stacked
     finally:
         reader.close()
-
-
-def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "__array__")
 
 
 def _encoded(state: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jdl.data.arrays import as_arrays
 from jdl.data.batches import batch_indices, steps_per_epoch
 
 Key = Any
@@ -57,7 +58,8 @@ def _batches(
         with jax.default_device(host):
             indices = np.asarray(batch_indices(key, first, INDEX_STEPS, batch_size, length))
         for index in indices[: None if stop is None else stop - first]:
-            yield jax.tree.map(lambda a, index=index: np.asarray(a[index]), arrays)
+            # In native byte order, which a memory map may not have.
+            yield as_arrays("batch", jax.tree.map(lambda a, index=index: a[index], arrays))
 
 
 def _host() -> jax.Device:
@@ -165,7 +167,7 @@ def _produce(
             except StopIteration:
                 ready.put(("end", None))
                 return
-            ready.put(("element", jax.device_put(jax.tree.map(_as_array, element), device)))
+            ready.put(("element", jax.device_put(_as_arrays(element), device)))
     except BaseException as error:
         ready.put(("error", error))
     finally:
@@ -189,5 +191,8 @@ def _close(
         thread.join(1.0)
 
 
-def _as_array(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+def _as_arrays(element: Any) -> Any:
+    """`element` with NumPy arrays for all leaves that are no JAX arrays yet."""
+    return jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, jax.Array) else as_arrays("element", leaf), element
+    )

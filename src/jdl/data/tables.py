@@ -1,10 +1,8 @@
-"""Arrays from `.npz`, `.npy` and CSV files, checked before memory is taken for them."""
+"""Arrays from `.npz` and `.npy` files, checked before memory is taken for them."""
 
 from __future__ import annotations
 
-import csv as csv_format
 import math
-import re
 import zipfile
 from typing import Any
 
@@ -12,7 +10,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from jdl.data import preprocess
-from jdl.data.dataset import DataError, Dataset, as_trained, check, from_arrays, prepare
+from jdl.data.dataset import Dataset, as_trained, check, check_arrays, from_arrays, prepare
+from jdl.data.error import DataError
 from jdl.data.reading import (
     MAX_BYTES,
     MOST_COMPRESSION,
@@ -21,7 +20,6 @@ from jdl.data.reading import (
     as_native,
     opened,
     read_array,
-    read_text,
 )
 
 SPLITS = ("train", "valid", "test")
@@ -65,7 +63,7 @@ def npz(
         if (pair[0] is None) != (pair[1] is None):
             raise DataError(f"expected both x_{name} and y_{name} or neither; got {names}.", path)
         if pair[0] is not None and pair[1] is not None:
-            given[name] = as_trained(pair[0], pair[1])
+            given[name] = pair
     dataset = _split(
         path,
         *train,
@@ -73,9 +71,10 @@ def npz(
         0 if "test" in given else test,
         seed,
         stratify,
-    )._replace(**given)
+    )
     try:
-        check(dataset)
+        given = {n: as_trained(*check_arrays(f"{n} ", *pair)) for n, pair in given.items()}
+        dataset = check(dataset._replace(**given))
     except DataError as error:
         raise DataError(str(error), path) from error
     return prepare(dataset, preprocess.standardize)[0] if standardize else dataset
@@ -108,79 +107,6 @@ def npy(path: Path, *, mmap: bool = False, max_bytes: int = MAX_BYTES) -> np.nda
         return _shaped(read_array(source, start, size, what, max_bytes), dtype, shape, fortran)
 
 
-def csv(
-    path: Path,
-    *,
-    target: int | str = -1,
-    delimiter: str = ",",
-    valid: float | int = 0.1,
-    test: float | int = 0.2,
-    seed: int = 0,
-    stratify: bool = True,
-    standardize: bool = False,
-    max_bytes: int = MAX_BYTES,
-) -> Dataset:
-    """A `Dataset` from a table of numbers, one example a line.
-
-    A first line with a field that is no number, outside the target's column, is
-    the header. Targets that are all whole numbers are labels; other numbers are
-    regression targets; anything else names classes, numbered in sorted order.
-
-    Args:
-      path: the file in UTF-8, gzipped or not; blank lines are skipped, a quoted
-        field may not contain a line break.
-      target: the column of the targets, by number (negative from the end) or by
-        its name in the header; the other columns are `x`, as float32.
-      delimiter: one character.
-      valid: as in `from_arrays`.
-      test: as in `from_arrays`.
-      seed: as in `from_arrays`.
-      stratify: as in `from_arrays`.
-      standardize: as in `from_arrays`.
-      max_bytes: refuse more content than this.
-
-    Raises:
-      DataError: a field that is no number, lines of different lengths, an
-        unknown column, no lines; names the file, the line and its first byte.
-    """
-    if len(delimiter) != 1:
-        raise ValueError(f"`delimiter` must be one character, got delimiter={delimiter!r}.")
-    rows: list[list[float]] = []
-    targets: list[str] = []
-    column, width, byte = -1, 0, 0
-    for number, line in enumerate(read_text(path, max_bytes).split(b"\n"), 1):
-        start, byte = byte, byte + len(line) + 1
-        fields = _fields(line, delimiter, path, number, start)
-        if not fields:
-            continue
-        if not width:
-            width, column = len(fields), _column(target, fields, path)
-            if isinstance(target, str) or any(
-                _number(f) is None for i, f in enumerate(fields) if i != column
-            ):
-                continue
-        if len(fields) != width:
-            message = f"line {number}: expected {width} fields, got {len(fields)}."
-            raise DataError(message, path, start)
-        targets.append(fields.pop(column))
-        values = [_number(field) for field in fields]
-        if None in values:
-            at = values.index(None)
-            raise DataError(
-                f"line {number}, column {at + (at >= column)}: expected a number, got "
-                f"{fields[at][:40]!r}.",
-                path,
-                start,
-            )
-        rows.append(values)  # type: ignore[arg-type]
-    if not rows:
-        raise DataError("expected at least one line of numbers.", path, 0)
-    dataset = _split(
-        path, np.array(rows, np.float32), _targets(targets), valid, test, seed, stratify
-    )
-    return prepare(dataset, preprocess.standardize)[0] if standardize else dataset
-
-
 def _split(
     path: Path,
     x: np.ndarray,
@@ -194,47 +120,6 @@ def _split(
         return from_arrays(x, y, valid=valid, test=test, seed=seed, stratify=stratify)
     except DataError as error:
         raise DataError(str(error), path) from error
-
-
-def _fields(line: bytes, delimiter: str, path: Path, number: int, start: int) -> list[str]:
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-        if '"' not in text:
-            return text.split(delimiter) if text else []
-        return next(csv_format.reader([text], delimiter=delimiter, strict=True))
-    except (UnicodeDecodeError, csv_format.Error) as error:
-        at = start + (error.start if isinstance(error, UnicodeDecodeError) else 0)
-        raise DataError(f"line {number}: {error}.", path, at) from error
-
-
-def _column(target: int | str, fields: list[str], path: Path) -> int:
-    if isinstance(target, str):
-        names = [field.strip() for field in fields]
-        if target not in names:
-            shown = ", ".join(names[:20])
-            raise DataError(f"`target` names no column: {target!r} is not in {shown}.", path, 0)
-        column = names.index(target)
-    else:
-        column = target + len(fields) if target < 0 else target
-    if not 0 <= column < len(fields) or len(fields) < 2:
-        raise DataError(f"no column {target} beside others in {len(fields)} columns.", path, 0)
-    return column
-
-
-def _number(field: str) -> float | None:
-    try:
-        return float(field)
-    except ValueError:
-        return None
-
-
-def _targets(fields: list[str]) -> np.ndarray:
-    if all(re.fullmatch(r"\s*[+-]?\d{1,18}\s*", field, re.ASCII) for field in fields):
-        return np.array([int(field) for field in fields])
-    numbers = [_number(field) for field in fields]
-    if None not in numbers:
-        return np.array(numbers, np.float32)
-    return np.unique([field.strip() for field in fields], return_inverse=True)[1]
 
 
 def _npz_arrays(path: Path, max_bytes: int) -> dict[str, np.ndarray]:

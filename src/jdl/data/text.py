@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from jdl.data.dataset import DataError, Dataset
+from jdl.data.dataset import Dataset
+from jdl.data.error import DataError
 from jdl.data.reading import MAX_BYTES, Path, read_text
 
 VOCABULARY = 256

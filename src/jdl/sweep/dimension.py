@@ -163,7 +163,9 @@ def seeds(count: Whole) -> Dimension:
 
 def folds(count: Whole) -> Dimension:
     """The folds 0 to `count - 1` of a cross-validation; `sweep.cross_validate` adds it itself."""
-    count = _count("folds", count, 2)
+    count = _count("folds", count)
+    if count < 2:
+        raise ValueError(f"`count` of `folds` must be at least 2, got {count}.")
     return Dimension("folds", count, False, tuple(range(count)), lambda u: int(u * count))
 
 
@@ -269,14 +271,12 @@ def _between(kind: str, low: Any, high: Any, values: np.ndarray, digits: int) ->
     return tuple(points)
 
 
-def _count(kind: str, count: Any, least: int = 1) -> int:
+def _count(kind: str, count: Any) -> int:
     try:
         number = 0 if isinstance(count, bool) else operator.index(count)
     except TypeError:
         number = 0
-    if number < least:
-        raise ValueError(
-            f"`count` of `{kind}` must be an integer of at least {least}, got {count!r}."
-        )
+    if number < 1:
+        raise ValueError(f"`count` of `{kind}` must be an integer of at least 1, got {count!r}.")
     check_held(f"`count` of `{kind}`", number)
     return number
