@@ -29,7 +29,7 @@ def as_arrays(what: str, tree: Any) -> Any:
                 f"{name}[{index}] is masked: fill in the {np.ma.count_masked(a)} masked values of "
                 f"{name}, or leave these examples out."
             )
-        a = a if isinstance(a, np.ndarray) else np.asarray(a)
+        a = np.asarray(a)
         if a.dtype.kind == "f" and a.dtype.itemsize > 8:  # a long double, which JAX has not
             with np.errstate(over="ignore"):
                 return a.astype(np.float64)

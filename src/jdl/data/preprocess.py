@@ -153,12 +153,11 @@ def whiten(x: Any, epsilon: float = 1e-5, *, form: str = "zca") -> Preprocess:
 
 
 def _float(dtype: Any) -> Any:
-    """float32, or `dtype` where that is a wider float."""
-    return np.dtype(
-        jnp.promote_types(dtype, jnp.float32)
-        if jnp.issubdtype(dtype, jnp.floating)
-        else jnp.float32
-    )
+    """float32, or `dtype`, in native byte order, where that is a wider float."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return np.dtype(np.float32)
+    native = dtype if dtype.isnative else dtype.newbyteorder("=")
+    return np.dtype(jnp.promote_types(native, jnp.float32))
 
 
 def _blocks(x: Any) -> Iterator[np.ndarray]:

@@ -109,7 +109,7 @@ class Reader(Iterator[Any]):
         for _ in range(2):
             batch = self._raw()
             if isinstance(batch, list | tuple):
-                batch = tuple(as_arrays(f"part {i}", part) for i, part in enumerate(batch))
+                batch = tuple(as_arrays(f"batch[{i}]", part) for i, part in enumerate(batch))
             else:
                 batch = as_arrays("batch", batch)
             for what, a in named_arrays("batch", batch):
