@@ -181,3 +181,60 @@ def test_by_name(tmp_path):
     assert len(data.by_name(str(tmp_path / "a.csv"))(valid=0, test=2).test[1]) == 2
     with pytest.raises(ValueError, match=r"must be one of 'digits', 'mnist'.*, got .*imagen"):
         data.by_name("imagenet")
+
+
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+NAMES += ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+@pytest.mark.parametrize("named", ["{pointed}", "{pointed}.gz", "{name}/{name}"])
+def test_mnist_as_kaggle_has_it(tmp_path, named):
+    _, _, x_test, y_test = write_mnist(tmp_path, ".gz" if named.endswith("gz") else "")
+    for name in NAMES:
+        path = next(tmp_path.glob(f"{name}*")).rename(tmp_path / "moved")
+        new = tmp_path / named.format(name=name, pointed=name.replace("-idx", ".idx"))
+        new.parent.mkdir(exist_ok=True)
+        path.rename(new)
+    splits = data.mnist(tmp_path, valid=10, standardize=False, dtype=np.uint8)
+    np.testing.assert_array_equal(splits.test[0][..., 0], x_test)
+    np.testing.assert_array_equal(splits.test[1], y_test)
+
+
+def test_the_home_folder_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    x, y = random(12, 2) / 7, random(12, high=2)
+    write_mnist(tmp_path / "mnist")
+    np.save(tmp_path / "a.npy", x)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    (tmp_path / "a").write_bytes(idx_bytes(x * 7))
+    (tmp_path / "a.csv").write_text("1,0\n2,1\n" * 6)
+    (tmp_path / "a.txt").write_text("some words " * 40)
+    (tmp_path / "cifar").mkdir()
+    for name in ("train.bin", "test.bin"):
+        records = cifar_bytes([[1, 9], [2, 8]], random(2, 32, 32, 3).astype("u1"))
+        (tmp_path / "cifar" / name).write_bytes(records)
+    for mmap in (False, True):
+        assert data.npy("~/a.npy", mmap=mmap).shape == data.idx("~/a", mmap=mmap).shape == (12, 2)
+    loaders = [data.npz, data.csv, data.by_name("~/a.npz"), data.by_name("~/a.csv")]
+    for load, path in zip(loaders, ("~/a.npz", "~/a.csv", None, None)):
+        assert len((load(path) if path else load()).train[1]) == 9
+    assert data.text("~/a.txt", 8).train[0].shape[1] == 8
+    monkeypatch.setenv("JDL_DATA_DIR", "~")
+    for folder in ("~", "~/mnist", None):
+        assert len(data.mnist(folder, valid=10).test[1]) == 20
+    assert len(data.cifar100("~/cifar", valid=0).test[1]) == 2
+    with pytest.raises(data.DataError, match=r"^~/none.csv: cannot be opened: No such file"):
+        data.csv("~/none.csv")
+
+
+@pytest.mark.parametrize("load", [data.mnist, data.fashion_mnist, data.cifar10, data.cifar100])
+def test_a_data_folder_that_is_not_there_is_an_error(tmp_path, monkeypatch, load):
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file"):
+        monkeypatch.setenv("JDL_DATA_DIR", str(tmp_path / name))
+        with pytest.raises(
+            data.DataError, match=rf"JDL_DATA_DIR must name a folder, got '.*{name}'"
+        ):
+            load()
+        with pytest.raises(data.DataError, match=rf"was not found: looked for .* in {tmp_path}"):
+            load(tmp_path)

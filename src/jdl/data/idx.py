@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jdl._paths import expanded
 from jdl.data.dataset import Dataset
 from jdl.data.error import DataError
 from jdl.data.images import image_dataset
@@ -38,7 +39,8 @@ def idx(path: Path, *, mmap: bool = False, max_bytes: int = MAX_BYTES) -> np.nda
     Args:
       path: the file; gzip is recognised by its content.
       mmap: map the file, which must not be gzipped, instead of reading it; it
-        may then exceed the memory, and keeps the file's big-endian byte order.
+        may then exceed the memory. Types wider than a byte keep the file's
+        big-endian order, and are read as a whole where they are trained on.
       max_bytes: refuse a larger array before reading it.
 
     Returns:
@@ -73,7 +75,7 @@ def idx(path: Path, *, mmap: bool = False, max_bytes: int = MAX_BYTES) -> np.nda
                 path,
                 min(source.size, start + size),
             )
-        return np.memmap(path, dtype, "r", start, shape)
+        return np.memmap(expanded(path), dtype, "r", start, shape)
 
 
 def mnist(
@@ -89,7 +91,8 @@ def mnist(
 
     Args:
       folder: where the files lie, gzipped or not, or in its subfolder `mnist`
-        or `MNIST/raw`; None looks in the folder `JDL_DATA_DIR` names.
+        or `MNIST/raw`, by their own names or by Kaggle's; None looks in the
+        folder `JDL_DATA_DIR` names.
       standardize: zero mean and unit variance over all pixels of the training
         split together; otherwise pixels are scaled to [0, 1].
       flat: x of shape (n, 784) instead of (n, 28, 28, 1).

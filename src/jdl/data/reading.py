@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
+from jdl._paths import expanded
 from jdl.data.error import DataError
 
 Path = str | os.PathLike[str]
@@ -40,10 +41,11 @@ def opened(path: Path) -> Iterator[Source]:
     with contextlib.ExitStack() as stack:
         try:
             # A pipe or a device could block for ever.
-            status = os.stat(path)
+            place = expanded(path)
+            status = os.stat(place)
             if not stat.S_ISREG(status.st_mode):
                 raise DataError("expected a file, got a folder or a device.", path)
-            raw = stack.enter_context(open(path, "rb"))
+            raw = stack.enter_context(open(place, "rb"))
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
         except (OSError, ValueError) as error:
@@ -128,7 +130,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 def find(names: Sequence[str], folders: Sequence[Path], what: str, fix: str) -> list[pathlib.Path]:
     """The files `names`, gzipped or not, in the first of `folders` that has the first of them."""
     for folder in folders:
-        found = [_first(pathlib.Path(folder), name) for name in names]
+        found = [_first(expanded(folder), name) for name in names]
         if found[0] is not None:
             for name, path in zip(names, found, strict=True):
                 if path is None:
@@ -139,16 +141,23 @@ def find(names: Sequence[str], folders: Sequence[Path], what: str, fix: str) -> 
 
 
 def _first(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    candidates = (folder / name, folder / f"{name}.gz")
-    return next((path for path in candidates if path.exists()), None)
+    # Kaggle's copy of MNIST has a point for the second hyphen, or a folder around each file.
+    pointed = name.replace("-idx", ".idx")
+    candidates = (name, f"{name}.gz", pointed, f"{pointed}.gz", f"{name}/{name}")
+    return next((folder / path for path in candidates if (folder / path).is_file()), None)
 
 
 def data_folders(folder: Path | None, inside: Sequence[str], system: Sequence[str]) -> list[Path]:
     """Where to look: `folder` alone if given, else `JDL_DATA_DIR`, then the `system` folders;
     the first two themselves and their subfolders `inside`.
+
+    Raises:
+      DataError: `JDL_DATA_DIR` is asked for and names no folder.
     """
-    roots = [folder] if folder is not None else [r for r in [os.environ.get("JDL_DATA_DIR")] if r]
-    own: list[Path] = [os.path.join(root, sub) for root in roots for sub in (*inside, "")]
+    root = folder if folder is not None else os.environ.get("JDL_DATA_DIR") or None
+    if folder is None and root is not None and not expanded(root).is_dir():
+        raise DataError(f"JDL_DATA_DIR must name a folder, got {root!r}, which is none.")
+    own: list[Path] = [] if root is None else [os.path.join(root, sub) for sub in (*inside, "")]
     return own if folder is not None else [*own, *system]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
+from jdl._paths import expanded
 from jdl.data import preprocess
 from jdl.data.dataset import Dataset, as_trained, check, check_arrays, from_arrays, prepare
 from jdl.data.error import DataError
@@ -103,7 +104,7 @@ def npy(path: Path, *, mmap: bool = False, max_bytes: int = MAX_BYTES) -> np.nda
                 raise DataError(
                     f"expected {start + size} bytes for {what}, got {source.size}.", path, at
                 )
-            return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+            return np.memmap(expanded(path), dtype, "r", start, shape, "F" if fortran else "C")
         return _shaped(read_array(source, start, size, what, max_bytes), dtype, shape, fortran)
 
 

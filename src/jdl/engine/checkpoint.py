@@ -141,7 +141,7 @@ def write_atomically(path: pathlib.Path, blob: bytes) -> None:
       OSError: the folder cannot be written or the disk is full; `path` is as it was.
     """
     # The file that a link points to is replaced, not the link.
-    target = pathlib.Path(os.path.realpath(expanded(path)))
+    target = pathlib.Path(os.path.realpath(path))
     # A name of its own for each write, so that two to the same path do not mix.
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
@@ -164,7 +164,7 @@ def save(path: str | os.PathLike[str], arrays: PyTree, notes: Any = None) -> Non
       CheckpointError: a leaf is something else, or two leaves have one path.
       OSError: `path` cannot be written, and is as it was.
     """
-    write_atomically(pathlib.Path(path), to_bytes(to_words(arrays), notes))
+    write_atomically(expanded(path), to_bytes(to_words(arrays), notes))
 
 
 def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
