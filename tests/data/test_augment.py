@@ -81,12 +81,16 @@ def test_flip(axis):
         (lambda p: augment.crop(None, p), (2, 2)),
         (augment.shift, (2, 1)),
         (augment.shift, (0, 2)),
+        (augment.shift, (2, 2)),
     ],
 )
 def test_shifts(make, reach):
-    x, y = run(make, *reach[: 1 + (make is augment.shift)])
+    """Every place to both far ends, and no place in step with the other axis."""
+    images, labels = (np.concatenate([a] * 4) for a in (IMAGES, LABELS))
+    batch = jnp.asarray(images), jnp.asarray(labels)
+    x, y = run(make, *reach[: 1 + (make is augment.shift)], batch=batch)
     places = set()
-    for before, after in zip(IMAGES, x, strict=True):
+    for before, after in zip(images, x, strict=True):
         matches = [
             (down, right)
             for down in range(-reach[0], reach[0] + 1)
@@ -95,9 +99,10 @@ def test_shifts(make, reach):
         ]
         assert len(matches) == 1
         places.add(matches[0])
+    every = {(i, j) for i in range(-reach[0], reach[0] + 1) for j in range(-reach[1], reach[1] + 1)}
     for axis in (0, 1):
-        assert {abs(place[axis]) for place in places} == set(range(reach[axis] + 1))
-    assert len(places) > 2 and np.array_equal(y, LABELS)
+        assert {place[axis] for place in places} == {place[axis] for place in every}
+    assert len(places) > 0.8 * len(every) and np.array_equal(y, labels)
 
 
 def test_crop_to_a_smaller_size():
@@ -113,7 +118,7 @@ def test_crop_to_a_smaller_size():
         ]
         places.update(corner)
         assert len(corner) == 1
-    assert len(places) >= 6
+    assert places == {(i, j) for i in range(4) for j in range(2)}
 
 
 def test_rotate_is_that_of_scipy():
@@ -128,7 +133,7 @@ def test_rotate_is_that_of_scipy():
         errors = [np.abs(t[3:-3, 3:-3] - after).max() for t in turned]
         assert min(errors) < 0.01
         found.append(angles[int(np.argmin(errors))])
-    assert np.ptp(found) > 15 and max(np.abs(found)) <= 40
+    assert min(found) < -10 and max(found) > 10 and max(np.abs(found)) <= 40
 
 
 def test_a_quarter_turn(monkeypatch):
@@ -156,8 +161,11 @@ def test_cutout(size):
                 if np.array_equal(mask, hole):
                     expected.append((row, column))
         assert expected
-        centres.add(expected[0])
+        # A hole that is cut at the edge may have had one of several centres: the nearest one.
+        centres.add(min(expected, key=lambda c: abs(c[0] - 2.5) + abs(c[1] - 2)))
     assert len(centres) > 8
+    for axis, count in enumerate((6, 5)):  # both ends, too, and not the same one of both axes
+        assert {centre[axis] for centre in centres} == set(range(count))
 
 
 def test_noise():

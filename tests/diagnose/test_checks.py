@@ -63,6 +63,80 @@ def test_a_rate_is_judged_among_others(scores, rate, kinds):
         assert found.figures["low"] <= 1.0 <= found.figures["high"]
 
 
+@pytest.mark.parametrize(
+    ("place", "progress", "kind", "verdict"),
+    [
+        # Of the best's progress, below the best rate: a third is fair, a tenth is something.
+        (1, 0.34, None, "fine"),
+        (1, 0.32, "too_low", "suspicious"),
+        (1, 0.11, "too_low", "suspicious"),
+        (1, 0.09, "too_low", "wrong"),
+        (1, -0.2, "too_low", "wrong"),
+        # Above it: half is fair, anything is something.
+        (5, 0.51, None, "fine"),
+        (5, 0.49, "too_high", "suspicious"),
+        (5, 0.01, "too_high", "suspicious"),
+        (5, -0.01, "too_high", "wrong"),
+        (5, np.nan, "too_high", "wrong"),
+    ],
+)
+def test_a_rate_is_judged_by_its_share_of_the_best_progress(place, progress, kind, verdict):
+    scores = [2.3, 2.2, 1.9, 0.3, 1.9, 2.2, np.nan]
+    scores[place] = 2.3 - 2.0 * progress
+    runs = runs_at(scores)
+    found = judge_rates(runs, float(runs.rates[place]))
+    assert (found.kinds, found.verdict) == ((kind,) if kind else (), verdict), found.advice
+
+
+@pytest.mark.parametrize("share", [0.79, 0.81])
+@pytest.mark.parametrize("place", [2, 4])
+def test_rates_that_train_make_four_fifths_of_the_best_progress(place, share):
+    scores = [2.3, 2.2, 1.9, 0.3, 1.9, 2.2, np.nan]
+    scores[place] = 2.3 - 2.0 * share
+    figures = judge_rates(runs_at(scores), 1.0).figures
+    end = figures["low" if place < 3 else "high"]
+    rates = runs_at(scores).rates
+    assert end == pytest.approx(rates[place] if share > 0.8 else rates[3])
+    assert figures["high" if place < 3 else "low"] == pytest.approx(rates[3])
+
+
+@pytest.mark.parametrize(
+    ("least_at", "last", "kind"),
+    [
+        (13, 1.0, "overfit"),  # of 20 reports, so that it rose in the last three tenths
+        (14, 1.0, None),
+        (8, 0.64, "overfit"),  # more than a quarter above the least, 0.5
+        (8, 0.62, None),
+    ],
+)
+def test_overfitting_is_a_rise_that_lasted(least_at, last, kind):
+    train_loss = np.linspace(2.3, 0.05, 20)
+    falling = np.linspace(2.3, 0.5, least_at + 1)
+    valid_loss = np.append(falling, [last] * (20 - len(falling)))
+    found = diagnose.read_curve(
+        {"train_loss": train_loss, "valid_loss": valid_loss}, chance=np.log(10)
+    )
+    assert found.kinds == ((kind,) if kind else ()), found.advice
+
+
+@pytest.mark.parametrize(
+    ("train_loss", "kind"),
+    [
+        (np.linspace(2.0, 3.1, 20), "diverged"),  # more than half above the start
+        (np.linspace(2.0, 2.9, 20), "underfit"),  # which is above nine tenths of chance
+        (np.append(np.linspace(2.3, 1.0, 10), [0.24] * 10), "plateau"),  # chance is 2.3
+        (np.append(np.linspace(2.3, 1.0, 10), [0.22] * 10), None),
+        (np.append(np.linspace(2.3, 1.0, 10), np.linspace(1.0, 0.978, 10)), "plateau"),
+        (np.append(np.linspace(2.3, 1.2, 10), np.linspace(1.2, 1.15, 10)), None),
+        (np.linspace(2.3, 2.06, 20), None),
+        (np.linspace(2.3, 2.08, 20), "underfit"),
+    ],
+)
+def test_both_sides_of_what_a_curve_is_judged_by(train_loss, kind):
+    found = diagnose.read_curve({"train_loss": train_loss}, chance=np.log(10))
+    assert found.kinds == ((kind,) if kind else ()), found.advice
+
+
 def test_the_loss_expected_is_that_of_the_classes():
     y = np.arange(64) % 7
     even = np.full((2, 64), np.log(7)) + np.tile([-0.2, 0.2], (2, 32))
@@ -186,6 +260,24 @@ def test_dead_units_are_those_of_the_whole_data_set():
     found = diagnose.dead_units(trial, state, (x, np.zeros(300, np.int32)), batch_size=100)
     assert found.figures["dead"]["1 relu"].tolist() == [False, False, True, False]
     assert found.figures["examples"] == 300 and found.verdict == "fine"
+
+
+def test_a_unit_is_dead_if_it_is_off_for_every_example():
+    """On for one, for half or for all of the examples, it is none."""
+    x = np.zeros((64, 3), np.float32)
+    x[:32, 0], x[63, 1] = 1.0, 1.0
+    trial = train.classifier(nn.chain(nn.dense(5), nn.relu, nn.dense(2)), optim.sgd(0.1), example=x)
+    state = trial.init(jax.random.key(0))
+    kernel = jnp.zeros((3, 5)).at[0, 1].set(2.0).at[1, 2].set(2.0)
+    first = {"kernel": kernel, "bias": jnp.array([1.0, -1.0, -1.0, -1.0, -2.0])}
+    state = state._replace(params=(first, *state.params[1:]))
+    batch = jnp.asarray(x), jnp.zeros(64, jnp.int32)
+    measured = diagnose.measure_activations(trial, state, batch)
+    assert float(measured["1 relu"]["dead"]) == pytest.approx(2 / 5)
+    seen = diagnose.monitored(trial, ["dead_share"]).evaluate(state, batch)
+    assert float(seen["dead_share"]) == pytest.approx(2 / 5)
+    found = diagnose.dead_units(trial, state, batch, batch_size=16)
+    assert found.figures["dead"]["1 relu"].tolist() == [False, False, False, True, True]
 
 
 def test_what_standardising_would_change_is_said():

@@ -40,6 +40,9 @@ def test_one_step_of_a_classifier_by_hand(l2, smoothing):
     trial = classifier(nn.chain(nn.dense(3)), optim.sgd(0.5), l2=l2, label_smoothing=smoothing)
     start, step = jax.random.split(key())
     state = trial.init(start, (X, LABELS))
+    # A bias of 0, where every network starts, would feel no penalty.
+    first = state.params[0] | {"bias": jnp.array([0.7, -0.4, 1.1])}
+    state = state._replace(params=(first, *state.params[1:]))
     loss, grads, logs = by_hand(state.params, l2 or 0.0, smoothing or 0.0)
     after, metrics = jax.jit(trial.step)(state, (X, LABELS), step)
     # The penalty is in the gradient of the kernel, not of the bias, and not in the loss.
@@ -88,11 +91,46 @@ def test_what_the_optimizer_is_told():
     trial = classifier(nn.chain(nn.dense(3)), Optimizer(lambda params: (), update), l2=0.5)
     one, two = jax.random.split(key())
     state = trial.init(one, (X, LABELS))
+    first = state.params[0] | {"bias": jnp.array([0.7, -0.4, 1.1])}
+    state = state._replace(params=(first, *state.params[1:]))
     trial.step(state, (jnp.asarray(X), jnp.asarray(LABELS)), two)
     loss, _, _ = by_hand(state.params)
     penalty = 0.25 * np.sum(np.square(state.params[0]["kernel"]))
     np.testing.assert_allclose(seen["value"], loss + penalty, rtol=1e-5)
     np.testing.assert_allclose(seen["again"], seen["value"], rtol=1e-6)
+
+
+def test_augmentation_and_model_draw_from_keys_of_their_own():
+    """Dropout's mask said, otherwise, how an image was moved; the penalised value sees the same."""
+    seen = {"augment": [], "model": []}
+
+    def augment(key, batch):
+        seen["augment"].append(jax.random.key_data(key).tolist())
+        return batch[0] + 3.0, batch[1]
+
+    def init(key, x):
+        return {"w": jnp.ones((3, 3))}, {}
+
+    def apply(params, state, x, *, key=None, train=False):
+        if key is not None:
+            seen["model"].append(jax.random.key_data(key).tolist())
+            np.testing.assert_array_equal(jax.lax.stop_gradient(x), X + 3.0)
+        return x @ params["w"], state
+
+    trial = classifier(nn.Layer(init, apply), optim.sgd(0.1), augment=augment)
+    one, *steps = jax.random.split(key(), 4)
+    state, batch = trial.init(one, (X, LABELS)), (jnp.asarray(X), jnp.asarray(LABELS))
+    for step in steps:
+        trial.step(state, batch, step)
+    keys = [tuple(k) for k in (*seen["augment"], *{tuple(k) for k in seen["model"]})]
+    assert len(keys) == len({*keys}) == 6
+    # Nor is it a key that a layer of the model has by its position.
+    places = [jax.random.key_data(jax.random.fold_in(s, i)) for s in steps for i in range(100)]
+    assert not {tuple(p.tolist()) for p in places} & {*map(tuple, seen["augment"])}
+    trial.objective(state, batch, steps[0])
+    assert seen["augment"][-1] == seen["augment"][0] and seen["model"][-1] == seen["model"][0]
+    trial.evaluate(state, batch)
+    assert len(seen["augment"]) == 4
 
 
 def test_the_shapes_of_a_batch_are_enough_to_start():
