@@ -33,6 +33,9 @@ EQUIVALENT = ROOT / "tests" / "equivalent_mutants.toml"
 # The tests of a source file where they are not tests/<folder>/test_<file>.py.
 FORMS = ("nn/test_convolution_forms.py", "nn/test_convolution_primitive.py")
 ELSEWHERE = {
+    "data/arrays.py": ("data/test_arrays.py",),
+    "data/delimited.py": ("data/test_csv.py",),
+    "data/split.py": ("data/test_arrays.py", "data/test_dataset.py"),
     "models/convnet.py": ("models/test_convnets.py",),
     "models/resnet.py": ("models/test_convnets.py",),
     "models/vgg.py": ("models/test_convnets.py",),

@@ -218,6 +218,18 @@ def test_train_reports_and_refuses_another_rate_in_its_folder(here, capsys):
         ("sweep --data nothing", r"`--data` must be one of digits, mnist.*got 'nothing'"),
         ("sweep --data none.npz", r"none\.npz.*No such file"),
         ("sweep --data nan.npz", r"nan.npz: x\[.*\] is nan: every value must be finite"),
+        (
+            "sweep --data ages.csv --task classification",
+            r"line 3, column 2 \(age\): the target is m",
+        ),
+        (
+            "sweep --task regression",
+            r"`--task` is of a \.csv file, got --task regression with 'dig",
+        ),
+        (
+            "train --data some.txt --task regression",
+            r"`--task` is of a \.csv file, got .*'some.txt'",
+        ),
         ("sweep --space none.toml", r"No such file or directory: 'none\.toml'"),
         ("sweep --space empty_choice.toml", r"`lr`: `choice` needs at least one option"),
         ("sweep --space reversed.toml", r"`lr`: `log_uniform` needs low < high.*reversed"),
@@ -235,6 +247,7 @@ def test_train_reports_and_refuses_another_rate_in_its_folder(here, capsys):
 )
 def test_an_error_is_one_clean_paragraph_and_leaves_nothing(arguments, message, here, capsys):
     (here / "file").write_text("")
+    (here / "ages.csv").write_text("size,age\n1.5,30\n2.5,NA\n")
     np.savez(here / "nan.npz", x=np.full((30, 2), np.nan), y=np.arange(30) % 2)
     for name, text in {
         "empty_choice": "lr = {choice = []}",
@@ -367,6 +380,24 @@ def test_targets_that_are_no_classes_make_a_regression():
     dataset = data.from_arrays(x, x @ np.ones((3, 2), np.float32))
     assert recipe.trial_maker(dataset).keywords["outputs"] == recipe.Outputs(2, False, False, (3,))
     assert recipe.chance(dataset) is None
+
+
+@pytest.mark.parametrize("given", [None, "regression", "classification"])
+def test_the_task_of_a_csv_file(here, given, capsys):
+    (here / "a.csv").write_text("size;kind\n" + "".join(f"{i}.5;{i % 3}\n" for i in range(30)))
+    space = recipe.sweep_space(options())
+    dataset = recipe.load(Task(data="a.csv", task=given, raw=True), space)
+    outputs = recipe.trial_maker(dataset).keywords["outputs"]
+    labelled = given != "regression"
+    assert outputs == recipe.Outputs(3 if labelled else 1, labelled, False, (1,))
+    assert ("told from its targets" in capsys.readouterr().err) == (given is None)
+
+
+def test_a_space_file_of_windows(tmp_path):
+    """With the byte-order mark that editors there put in front."""
+    (tmp_path / "space.toml").write_bytes(b"\xef\xbb\xbflr = 0.1\r\nhidden = 3\r\n")
+    space = recipe.sweep_space(options(space=tmp_path / "space.toml"))
+    assert space["lr"].points == (0.1,) and space["hidden"].points == ("3",)
 
 
 def test_chance_is_the_share_of_the_commonest_class():

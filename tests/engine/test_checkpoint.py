@@ -277,6 +277,22 @@ def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path):
         assert load(target, {"w": np.zeros(2)})["w"].tolist() == [value, value]
 
 
+names = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\x00"), min_size=1, max_size=40
+).filter(lambda name: name not in (".", ".."))
+
+
+@settings(max_examples=60, deadline=None)
+@given(names)
+def test_any_name_of_a_file(tmp_path_factory, name):
+    """ "~" alone at the front of a whole path is the home folder; inside of one it is a letter."""
+    folder = tmp_path_factory.mktemp("names")
+    for path in (folder / name, str(folder / name)):
+        save(path, {"w": np.arange(3.0)})
+        assert load(path, {"w": np.zeros(3)})["w"].tolist() == [0, 1, 2]
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
 def test_a_name_as_long_as_a_file_may_have(tmp_path):
     save(tmp_path / ("é" * 127), {"w": np.ones(2)})
     assert [len(p.name) for p in tmp_path.iterdir()] == [127]

@@ -275,7 +275,11 @@ def load(task: Task, space: Space) -> data.Dataset:
       OSError: its files are not there.
     """
     name = task.data
-    if name.endswith((".txt", ".txt.gz")) and task.task is None:
+    if task.task is not None:
+        if not name.endswith((".csv", ".csv.gz")):
+            raise ValueError(f"`--task` is of a .csv file, got --task {task.task} with {name!r}.")
+        return data.csv(name, task=task.task, standardize=not task.raw)
+    if name.endswith((".txt", ".txt.gz")):
         return data.text(name)
     file = name.endswith((".npz", ".csv", ".csv.gz"))
     if not file and name.lower().replace("_", "-") not in LOADERS:
@@ -283,10 +287,6 @@ def load(task: Task, space: Space) -> data.Dataset:
             f"`--data` must be one of {', '.join(LOADERS)}, or a file that ends in .npz, .csv "
             f"or .txt, got {name!r}."
         )
-    if task.task is not None:
-        if not name.endswith((".csv", ".csv.gz")):
-            raise ValueError(f"`--task` is of a .csv file, got --task {task.task} with {name!r}.")
-        return data.csv(name, task=task.task, standardize=not task.raw)
     images = any(MODELS[str(model)].images for model in space["model"].points or ())
     shape = {"image": True} if images and name == "digits" else {}
     return data.by_name(name)(standardize=not task.raw, **shape)
