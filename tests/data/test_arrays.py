@@ -363,3 +363,9 @@ def test_many_rare_classes():
     train_counts, valid_counts, test_counts = (np.bincount(s[1], minlength=11) for s in splits)
     assert train_counts.tolist() == [60, *[1] * 10]
     assert (valid_counts[0], test_counts[0]) == (10, 20)
+
+
+def test_batches_of_lists():
+    (batch,) = data.batches(([[1, 2], [3, 4], [5, 6]], [0, 1, 0]), jax.random.key(0), 3, stop=1)
+    x, y = batch
+    assert sorted(zip(x.tolist(), y.tolist())) == [([1, 2], 0), ([3, 4], 1), ([5, 6], 0)]

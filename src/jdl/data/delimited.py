@@ -139,13 +139,12 @@ class _Table:
         if len(row.fields) != self._width:
             message = f"line {row.line}: expected {self._width} fields, got {len(row.fields)}."
             raise DataError(message, self._path, row.byte)
-        values = []
-        for index, field in enumerate(row.fields):
-            if index == self._column:
-                continue
-            if (value := number(field)) is None or not abs(value) <= LARGEST:
-                raise self._error(row.line, row.byte, index, _wanted(value, field))
-            values.append(value)
+        values = [number(field) for field in _others(row.fields, self._column)]
+        if not all(value is not None and abs(value) <= LARGEST for value in values):
+            for index, field in enumerate(row.fields):
+                value = number(field)
+                if index != self._column and (value is None or not abs(value) <= LARGEST):
+                    raise self._error(row.line, row.byte, index, _wanted(value, field))
         goal = row.fields[self._column].strip()
         if goal in MISSING:
             ends = self._column == self._width - 1 and not goal
@@ -154,7 +153,7 @@ class _Table:
                 row.line, row.byte, self._column, f"the target is missing, got {goal!r}.{why}"
             )
         at = len(self.x) if at is None else at
-        self.x.insert(at, values)
+        self.x.insert(at, values)  # type: ignore[arg-type]
         self.targets.insert(at, goal)
         self._rows.insert(at, (row.line, row.byte))
 
@@ -262,7 +261,7 @@ def _counts_up(fields: Sequence[str]) -> bool:
 
 
 def _others(fields: Sequence[str], column: int) -> list[str]:
-    return [field for index, field in enumerate(fields) if index != column]
+    return [*fields[:column], *fields[column + 1 :]]
 
 
 def _column(target: int | str, fields: list[str], path: Path) -> int:

@@ -32,7 +32,7 @@ def image_dataset(
     x, y = train
     if not 0 <= valid < len(x):
         raise DataError(f"`valid` must be in [0, {len(x)}), got valid={valid}.")
-    at_valid, at_train = split_indices(len(x), (valid, len(x) - valid), seed, y)
+    at_valid, at_train = split_indices(len(x), (valid, len(x) - valid), seed, y, first=1)
     dataset = Dataset(
         (x[at_train], y[at_train]), (x[at_valid], y[at_valid]) if valid else None, test
     )

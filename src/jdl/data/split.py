@@ -59,8 +59,8 @@ def split_indices(
         rare = int(np.argmin(counts))
         raise DataError(
             f"class {names[rare]} has {counts[rare]} of {length} examples, and {sizes[first]} "
-            f"training examples cannot hold one of each of {len(names)} classes: make `valid` and "
-            "`test` smaller, give `stratify=False`, or floats where targets are no labels."
+            f"training examples cannot hold one of each of {len(names)} classes: hold out fewer, "
+            "give `stratify=False`, or floats where targets are no labels."
         )
     return _dealt(order, counts, _apportioned(counts, sizes, first), random)
 

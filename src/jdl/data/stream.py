@@ -43,6 +43,7 @@ def batches(
     >>> [b.shape for b in batches(x, jax.random.key(0), 2, stop=2)]
     [(2,), (2,)]
     """
+    arrays = jax.tree.map(np.asarray, arrays, is_leaf=lambda node: isinstance(node, list))
     length = len(jax.tree.leaves(arrays)[0])
     steps_per_epoch(length, batch_size)
     return _batches(arrays, key, batch_size, length, start, stop)
