@@ -53,6 +53,11 @@ TOLD = {
     "prices": ([250000, 310000, 199999, 250000], "regression", [250000, 310000, 199999, 250000]),
     "a permutation": ([3, 1, 2, 4], "regression", [3, 1, 2, 4]),
     "counts with gaps": ([0, 1, 5, 0, 1, 0, 1, 5], "regression", [0, 1, 5, 0, 1, 0, 1, 5]),
+    "fewer than two of each": ([0, 1, 2, 0, 1], "regression", [0, 1, 2, 0, 1]),
+    "two values once": ([0, 1], "regression", [0, 1]),
+    "one value": ([3, 3], "classification", [0, 0]),
+    "from 2": ([2, 3, 4, 2, 3, 4], "regression", [2, 3, 4, 2, 3, 4]),
+    "below 0": ([-1, 0, 1, -1, 0, 1], "regression", [-1, 0, 1, -1, 0, 1]),
     "fractions": ([0.5, 1, 2, 1], "regression", [0.5, 1, 2, 1]),
 }
 
@@ -94,6 +99,22 @@ def test_the_task_that_is_given_is_not_said(tmp_path, capsys, kind):
         # Either the numbers themselves or their codes; the same ones are the same either way.
         assert labels in (codes, keys.tolist()) and splits.train[1].dtype == np.int32
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0, 3, 3], [0, 3, 3]),  # half of 0 to 3 are there
+        ([0, 4, 4], [0, 1, 1]),
+        ([1, 3, 5, 2, 5], [1, 3, 5, 2, 5]),
+        ([1, 9, 5, 2, 5], [0, 3, 2, 1, 2]),
+        ([-1, 0, 1], [0, 1, 2]),
+        ([10, 9, 100], [1, 0, 2]),  # in the order of numbers, not of words
+    ],
+)
+def test_numbers_are_labels_as_they_are_unless_most_would_be_missing(tmp_path, values, labels):
+    splits = load(tmp_path, column(values), task="classification")
+    assert [y for _, y in rows_of(splits)] == labels
 
 
 def test_what_is_said(tmp_path, capsys):
