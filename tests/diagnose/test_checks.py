@@ -186,6 +186,52 @@ def test_gradients_are_judged_by_first_and_last():
     assert judge_gradients(measured(1.0, 1.0, leaf=0.0)).kinds == ("no_gradient",)
 
 
+def activations(**figures):
+    """A network whose ReLU, tanh or last hidden product has the given figure."""
+    names = {"dead": "1 relu", "saturated": "3 tanh", "spread": "4 dense"}
+    layers = {name: {"mean": 0.0, "spread": 1.0} for name in ("input", "0 dense", "4 dense")}
+    layers |= {"1 relu": {"mean": 0.0, "spread": 1.0, "dead": 0.0}}
+    layers |= {"3 tanh": {"mean": 0.0, "spread": 1.0, "saturated": 0.0}}
+    layers |= {"5 dense": {"mean": 0.0, "spread": 1e-9}}  # which may start at 0
+    for figure, value in figures.items():
+        layers[names[figure]][figure] = value
+    return judge_activations(
+        {name: {k: np.array([v, v]) for k, v in layer.items()} for name, layer in layers.items()}
+    )
+
+
+def gradients(ratio):
+    arriving = {"0 a": np.array([ratio]), "2 b": np.array([1.0])}
+    return judge_gradients(
+        {"arriving": arriving, "leaves": {"0/kernel": np.ones(1)}, "norm": np.ones(1)}
+    )
+
+
+def updates(ratio):
+    return judge_updates({"0": np.array([ratio]), "1": np.array([ratio / 2])})
+
+
+@pytest.mark.parametrize(
+    ("judge", "kind", "suspicious", "wrong"),
+    [
+        (lambda share: activations(dead=share), "dead", 0.25, 0.5),
+        (lambda share: activations(saturated=share), "saturated", 0.3, 0.6),
+        (lambda factor: activations(spread=factor), "growing", 1e3, 1e6),
+        (lambda factor: activations(spread=1 / factor), "fading", 1e3, 1e6),
+        (gradients, "exploding", 1e3, 1e6),
+        (lambda factor: gradients(1 / factor), "vanishing", 1e3, 1e5),
+        (updates, "large", 0.1, 1.0),
+        (lambda factor: updates(1 / factor), "small", 1e5, 1e7),
+    ],
+)
+def test_every_threshold_from_both_sides(judge, kind, suspicious, wrong):
+    below, above = judge(0.98 * suspicious), judge(1.02 * suspicious)
+    assert (below.verdict, below.kinds) == ("fine", ())
+    assert (above.verdict, above.kinds) == ("suspicious", (kind,))
+    assert judge(0.98 * wrong).verdict == "suspicious"
+    assert (judge(1.02 * wrong).verdict, judge(1.02 * wrong).kinds) == ("wrong", (kind,))
+
+
 def test_the_update_ratio_is_change_over_weight():
     before = {"w": jnp.array([[3.0, 4.0]]), "b": jnp.array([1.0])}
     after = {"w": jnp.array([[3.0, 4.5]]), "b": jnp.array([9.0])}
