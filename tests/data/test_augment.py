@@ -200,6 +200,19 @@ def test_mixup():
     np.testing.assert_allclose(shares, shares[0], atol=1e-4)
 
 
+def test_the_share_of_mixup_is_even_on_average():
+    """Beta(0.4, 0.4) has a mean of 0.5 and a deviation of 0.37."""
+
+    def one(key):
+        batch = jnp.array([[0.0], [1.0]]), jnp.array([[0.0], [1.0]])
+        return augment.mixup(0.4)(key, batch)[0][1, 0]
+
+    shares = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(key(), 600)))
+    mixed = shares[shares < 1]  # where the partner is the other one
+    assert len(mixed) > 200 and abs(mixed.mean() - 0.5) < 4 * 0.373 / np.sqrt(len(mixed))
+    assert abs(mixed.std() - 0.373) < 0.05
+
+
 @pytest.mark.slow
 def test_the_share_of_mixup_is_beta_distributed():
     batch = jnp.array([[0.0], [1.0]]), jnp.array([[0.0], [1.0]])

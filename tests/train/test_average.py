@@ -191,3 +191,26 @@ def test_mixed_labels_have_an_accuracy():
     one, two = jax.random.split(jax.random.key(0))
     _, metrics = jax.jit(trial.step)(trial.init(one, (X, Y)), (X, Y), two)
     assert 0 <= float(metrics["accuracy"]) <= 1 and np.isfinite(metrics["loss"])
+
+
+def test_the_pass_of_each_average_draws_from_a_key_of_its_own():
+    """For its statistics: with the last iterate's key all would drop the same units."""
+    seen = []
+
+    def init(key, x):
+        return {"w": jnp.ones((3, 2))}, {"calls": jnp.zeros(())}
+
+    def apply(params, state, x, *, key=None, train=False):
+        if train:
+            seen.append(tuple(jax.random.key_data(key).tolist()))
+        return x @ params["w"], {"calls": state["calls"] + 1} if train else state
+
+    batch = jnp.ones((4, 3)), jnp.array([0, 1, 1, 0])
+    trial = train.averaged(
+        train.classifier(nn.Layer(init, apply), optim.sgd(0.1), example=batch[0]),
+        {"slow": optim.parameter_ema(0.9), "fast": optim.parameter_ema(0.5)},
+    )
+    one, two, three = jax.random.split(jax.random.key(0), 3)
+    state, _ = trial.step(trial.init(one), batch, two)
+    trial.step(state, batch, three)
+    assert len(seen) == len({*seen}) == 6
