@@ -170,8 +170,8 @@ def _blocks(x: Any) -> Iterator[np.ndarray]:
 def _moments(x: Any, axis: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased deviation over `axis`, which begins with 0, in `_float` of the dtype of x.
 
-    Both are computed in float64 and two passes. The deviation of a constant is 1: it is told by
-    its range, for its mean may be off by a rounding, of which a deviation is made.
+    Both are computed in float64 and two passes. The deviation of a constant is 1, and its mean the
+    constant itself: a mean that is off by a rounding would make a deviation of it.
     """
     x = np.asarray(x)
     if x.ndim == 0 or len(x) == 0 or 0 not in axis:
@@ -182,7 +182,7 @@ def _moments(x: Any, axis: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     high = functools.reduce(np.maximum, (b.max(axis, keepdims=True) for b in _blocks(x)))
     mean = np.where(low == high, low, mean)
     variance = sum(np.square(block - mean).sum(axis, keepdims=True) for block in _blocks(x)) / count
-    deviation = np.where(low == high, 1, np.sqrt(variance))
+    deviation = np.where(variance == 0, 1, np.sqrt(variance))
     return mean.astype(_float(x.dtype)), deviation.astype(_float(x.dtype))
 
 
