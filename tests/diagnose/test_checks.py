@@ -312,8 +312,8 @@ def test_a_unit_is_dead_if_it_is_off_for_every_example():
     """On for one, for half or for all of the examples, it is none."""
     x = np.zeros((64, 3), np.float32)
     x[:32, 0], x[63, 1] = 1.0, 1.0
-    trial = train.classifier(nn.chain(nn.dense(5), nn.relu, nn.dense(2)), optim.sgd(0.1), example=x)
-    state = trial.init(jax.random.key(0))
+    trial = train.classifier(nn.chain(nn.dense(5), nn.relu, nn.dense(2)), optim.sgd(0.1))
+    state = trial.init(jax.random.key(0), (x, jnp.zeros(64, jnp.int32)))
     kernel = jnp.zeros((3, 5)).at[0, 1].set(2.0).at[1, 2].set(2.0)
     first = {"kernel": kernel, "bias": jnp.array([1.0, -1.0, -1.0, -1.0, -2.0])}
     state = state._replace(params=(first, *state.params[1:]))

@@ -207,10 +207,10 @@ def test_the_pass_of_each_average_draws_from_a_key_of_its_own():
 
     batch = jnp.ones((4, 3)), jnp.array([0, 1, 1, 0])
     trial = train.averaged(
-        train.classifier(nn.Layer(init, apply), optim.sgd(0.1), example=batch[0]),
+        train.classifier(nn.Layer(init, apply), optim.sgd(0.1)),
         {"slow": optim.parameter_ema(0.9), "fast": optim.parameter_ema(0.5)},
     )
     one, two, three = jax.random.split(jax.random.key(0), 3)
-    state, _ = trial.step(trial.init(one), batch, two)
+    state, _ = trial.step(trial.init(one, batch), batch, two)
     trial.step(state, batch, three)
     assert len(seen) == len({*seen}) == 6

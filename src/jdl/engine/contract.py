@@ -164,7 +164,9 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     for name, split in zip(Dataset._fields, dataset):
         if split is not None:
             leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(split)]
-            crc = functools.reduce(lambda c, a: zlib.crc32(a.data, c), leaves, 0)
+            # As bytes: NumPy gives no buffer of bfloat16.
+            words = [leaf.reshape(-1).view(np.uint8) for leaf in leaves]
+            crc = functools.reduce(lambda c, a: zlib.crc32(a.data, c), words, 0)
             prints[name] = {"shapes": [list(a.shape) for a in leaves], "crc32": crc}
     return prints
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jdl._checks import check_number
+from jdl.data.arrays import length
 from jdl.data.batches import steps_per_epoch
 from jdl.data.dataset import Dataset
 from jdl.engine.keys import to_keys, to_words
@@ -100,7 +101,7 @@ def make_workload(
         assert steps is not None
         total, every = steps, report_every or steps
     else:
-        per_epoch = steps_per_epoch(len(data.train[0]), batch_size)
+        per_epoch = steps_per_epoch(length(data.train), batch_size)
         batch = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((batch_size, *a.shape[1:]), a.dtype), data.train
         )

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl.data import kfold
-from jdl.data.dataset import Dataset, check
+from jdl.data.arrays import length
+from jdl.data.dataset import Dataset, check, is_labels
 from jdl.engine.trial import adapted
 from jdl.sweep.dimension import folds as fold_axis
 from jdl.sweep.results import Results
@@ -70,15 +71,11 @@ def deal(data: Dataset, folds: int, seed: int = 0) -> Dataset:
     Raises:
       ValueError: there are fewer examples than folds.
     """
-    check(data)
+    data = check(data)
     splits = [split for split in (data.train, data.valid) if split is not None]
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *splits)
-    labels = np.asarray(joined[1])
-    classes = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
-    parts = [
-        valid
-        for _, valid in kfold(len(labels), folds, seed=seed, labels=labels if classes else None)
-    ]
+    labels = joined[1] if is_labels(joined[1]) else None
+    parts = [valid for _, valid in kfold(length(joined), folds, seed=seed, labels=labels)]
     size = min(part.size for part in parts)
     order = np.stack([part[:size] for part in parts], axis=1)
     rows = jax.tree.map(lambda a: np.asarray(a)[order], joined)

@@ -21,6 +21,7 @@ from jdl.engine.keys import to_keys
 from jdl.engine.tables import Tables
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.ensemble import ensemble_of
+from jdl.sweep.values import plain
 from jdl.train.ensemble import Ensemble
 
 
@@ -137,7 +138,7 @@ class Results:
         trials = []
         for trial_id, written, status, steps, final in rows:
             # JSON has no tuples, and a choice of lists is a choice of tuples.
-            config = {k: tuple(v) if isinstance(v, list) else v for k, v in written.items()}
+            config = {k: plain(v) for k, v in written.items()}
             metrics = {name: float(curves[name][trial_id, last[trial_id]]) for name in names}
             state: PyTree | None = None
             if trial_id in kept and (leaves := db.state(trial_id)) is not None:

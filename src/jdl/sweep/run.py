@@ -29,6 +29,7 @@ from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
 from jdl.sweep.space import parse_space, to_json
 from jdl.sweep.trials import MakeTrial, Trials
+from jdl.sweep.values import plain
 
 
 class Interrupted(KeyboardInterrupt):
@@ -145,8 +146,7 @@ def run(
         raise TypeError(
             f"`data` must be a Dataset or (train, valid, test), got {type(data).__name__}."
         )
-    dataset = Dataset(*data)
-    check(dataset)
+    dataset = check(Dataset(*data))
     searcher = search if isinstance(search, Search) else make_search(search, parsed, trials, seed)
     workload = functools.partial(
         make_workload,
@@ -246,7 +246,7 @@ def run(
 
 def _tuples(config: Config) -> Config:
     """`config` as it was before JSON, which has no tuples."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in config.items()}
+    return {name: plain(v) for name, v in config.items()}
 
 
 def check_kind(name: str, given: Any, kind: type[Any], example: str) -> None:

@@ -142,12 +142,14 @@ def fit(
         stream, dataset = dataset.train, dataset._replace(train=None)  # type: ignore[arg-type]
         steps, report_every = _length(stream, epochs, steps, report_every)
         epochs, first = None, _first_batch(stream, check_size("batch_size", batch_size))
-        for split in (first, dataset.valid, dataset.test):
-            if split is not None:
-                check(Dataset(split))
+        first, *held = (
+            None if split is None else check(Dataset(split)).train
+            for split in (first, dataset.valid, dataset.test)
+        )
+        dataset = Dataset(None, *held)  # type: ignore[arg-type]
     else:
-        check(dataset)
-        dataset = jax.tree.map(np.asarray, dataset)  # a memory map is no type that JAX knows
+        dataset = check(dataset)
+    dataset = jax.tree.map(np.asarray, dataset)  # a memory map is no type that JAX knows
     keep = keep or ("last" if dataset.valid is None else "best")
     work = make_workload(
         lambda numbers: trial,
