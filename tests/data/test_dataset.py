@@ -30,6 +30,7 @@ def test_digits():
         assert share.min() > 0.09 and share.max() < 0.11
 
 
+@pytest.mark.slow
 def test_digits_are_the_published_ones():
     datasets = pytest.importorskip("sklearn.datasets")
     published = datasets.load_digits()

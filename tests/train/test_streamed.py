@@ -203,6 +203,45 @@ def test_grain(tmp_path):
     assert sorted(map(tuple, np.asarray(whole.state.x[:5]).reshape(20, 3))) == sorted(map(tuple, X))
 
 
+class Tensor:
+    """As much of a torch tensor as NumPy asks for."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._array, dtype)
+
+    @property
+    def shape(self):
+        return self._array.shape
+
+
+class Loader:
+    """A loader as PyTorch's: a length, and an order of its own every time it is gone through."""
+
+    def __init__(self, seed=5):
+        self._random = np.random.default_rng(seed)
+
+    def __len__(self):
+        return 5
+
+    def __iter__(self):
+        order = self._random.permutation(20)
+        for start in range(0, 20, 4):
+            yield [Tensor(a[order[start : start + 4]]) for a in (X, Y)]
+
+
+def test_a_loader_with_the_interface_of_torch(tmp_path):
+    whole = run(Loader())
+    with pytest.raises(train.Interrupted):
+        run(Loader(), out=tmp_path / "run", callbacks=[interrupt_at(15)])
+    assert_same(whole, run(Loader(), out=tmp_path / "run"))
+    epochs = np.asarray(whole.state.x).reshape(8, 20, 3)
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert all(sorted(map(tuple, epoch)) == sorted(map(tuple, X)) for epoch in epochs)
+
+
 @pytest.mark.slow
 def test_a_torch_loader(tmp_path):
     torch = pytest.importorskip("torch")
