@@ -78,7 +78,7 @@ def test_resumes_to_the_bit(tmp_path):
     whole = fit(epochs=8, out=tmp_path / "whole")
     with pytest.raises(train.Interrupted, match=r"4 reports.*to go on") as stop:
         fit(epochs=8, out=tmp_path / "parts", callbacks=[interrupt_at(4)])
-    assert stop.value.result.status == "running" and len(stop.value.result.steps) == 4
+    assert stop.value.results.status == "running" and len(stop.value.results.steps) == 4
     assert_equal_runs(whole, fit(epochs=8, out=tmp_path / "parts"))
 
 

@@ -80,10 +80,10 @@ def _is_expected(error: Exception) -> bool:
 
 
 def _interrupted(interruption: KeyboardInterrupt, arguments: list[str]) -> int:
-    lines = [str(interruption)] if hasattr(interruption, "result") else []
-    # A sweep has said on its own how far it came; any other interruption lost nothing.
-    if hasattr(interruption, "results") or lines:
-        lines.append(f"To go on: jdl {shlex.join(arguments)}")
-    text = "\n".join(lines or ["Interrupted."])
+    from jdl.engine.interrupt import Interrupted
+
+    text = "Interrupted."
+    if isinstance(interruption, Interrupted):
+        text = f"{interruption}\nTo go on: jdl {shlex.join(arguments)}"
     print(text, file=sys.stderr)
     return 130

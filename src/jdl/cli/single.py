@@ -31,13 +31,12 @@ def show(results: Results, out: Path, *, plot: bool = True, file: Path | None = 
         screen.print(text, soft_wrap=True, markup=False)
 
     (trial,) = results.trials
-    metric, goal = results.metric, results.specification["goal"]
+    metric = results.metric
     names = [name for name in trial.metrics if not name.startswith("test_")]
     curves = {name: results.curves(name)[0] for name in names}
     reports = int(np.isfinite(curves[metric]).sum())
     if reports:
-        judged = curves[metric] if goal == "max" else -curves[metric]
-        best = int(np.nanargmax(judged))
+        best = int(np.argmax(results.goal.scores(curves[metric])))
         title = f"Judged by {words(metric)}"
         table = Table("", "best", "last", title=title, title_style="", title_justify="left")
         table.box, table.pad_edge = box.SIMPLE_HEAD, False

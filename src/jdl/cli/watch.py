@@ -103,13 +103,8 @@ def line(results: Results) -> str:
 
 def best_trials(results: Results) -> list[Any]:
     """The trials that have a finite value and did not diverge, the best first."""
-    sign = 1 if results.specification["goal"] == "max" else -1
-    seen = [
-        t
-        for t in results.trials
-        if t.status != "diverged" and math.isfinite(t.metrics.get(results.metric, math.nan))
-    ]
-    return sorted(seen, key=lambda t: -sign * t.metrics[results.metric])
+    seen = [t for t in results.trials if t.status != "diverged" and results.score(t) > -math.inf]
+    return sorted(seen, key=results.score, reverse=True)
 
 
 def _step(results: Results, trial: int) -> int:

@@ -23,8 +23,9 @@ from jdl.diagnose.keys import key_reuse
 from jdl.diagnose.mode import evaluation_mode, measure_mode
 from jdl.diagnose.monitor import MONITORS, Monitor, monitored
 from jdl.diagnose.rate import learning_rate_range, overfit_small_batch
-from jdl.diagnose.subject import params_of, rescaled
+from jdl.diagnose.subject import rescaled
 from jdl.diagnose.tap import Site, tap
+from jdl.engine.trial import params_of
 
 __all__ = [
     "MONITORS",

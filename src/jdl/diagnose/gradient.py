@@ -12,9 +12,9 @@ from jdl import tree
 from jdl.diagnose.activation import _by_position
 from jdl.diagnose.finding import Finding, Problem, graded
 from jdl.diagnose.initial import few_steps
-from jdl.diagnose.subject import compiled, layers_of, length, loss_in, objective, params_of
+from jdl.diagnose.subject import compiled, layers_of, length, loss_in, objective
 from jdl.diagnose.tap import tap
-from jdl.engine.trial import Batch, State, Trial
+from jdl.engine.trial import Batch, State, Trial, params_of
 
 
 def measure_gradients(trial: Trial, state: State, batch: Batch, key: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from jdl import tree
 from jdl.diagnose.finding import Finding, Problem, graded
-from jdl.diagnose.subject import compiled, first, length, objective, params_of
-from jdl.engine.trial import Batch, Trial
+from jdl.diagnose.subject import compiled, first, length, objective
+from jdl.engine.trial import Batch, Trial, params_of
 
 STEP = 1e-5  # of a central difference: truncation h**2 and rounding 1e-16 / h are both small
 

@@ -10,17 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl.diagnose.finding import Finding, Problem, graded
-from jdl.diagnose.subject import (
-    classes_in,
-    compiled,
-    first,
-    layers_of,
-    length,
-    loss_in,
-    objective,
-    params_of,
-)
-from jdl.engine.trial import Batch, State, Trial
+from jdl.diagnose.subject import classes_in, compiled, first, layers_of, length, loss_in, objective
+from jdl.engine.trial import Batch, State, Trial, params_of
 
 
 def measure_loss(trial: Trial, state: State, batch: Batch) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl.diagnose.finding import Finding, Problem
-from jdl.diagnose.subject import compiled, layers_of, params_of
-from jdl.engine.trial import Batch, Trial
+from jdl.diagnose.subject import compiled, layers_of
+from jdl.engine.trial import Batch, Trial, params_of
 
 # What draws: a key that only arrives at these may change what comes out.
 _DRAWS = {"random_bits", "threefry2x32", "rng_bit_generator", "random_seed", "random_wrap"}

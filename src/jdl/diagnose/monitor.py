@@ -11,9 +11,9 @@ from jdl import tree
 from jdl._checks import check_choice
 from jdl.diagnose.activation import measure_activations
 from jdl.diagnose.gradient import measure_updates
-from jdl.diagnose.subject import first, objective, params_of
+from jdl.diagnose.subject import first, objective
 from jdl.diagnose.tap import tap
-from jdl.engine.trial import Batch, Metrics, State, Trial, adapted
+from jdl.engine.trial import Batch, Metrics, State, Trial, adapted, params_of
 
 Monitor = Callable[[Trial, State, Batch], Metrics]
 """`monitor(trial, state, batch) -> {name: scalar}`: pure, and the same names always."""

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jdl import tree
-from jdl.engine.trial import Batch, Metrics, State, Trial, adapted
+from jdl.engine.trial import Batch, Metrics, State, Trial, adapted, with_params
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,41 +26,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     return jax.jit(function, compiler_options=options)
-
-
-def params_of(state: State) -> PyTree:
-    """The parameters in a trial's state.
-
-    They are `state.params`, else `state["params"]`, else the first element of a
-    plain tuple or list, else the state itself.
-
-    >>> params_of({"params": 1.0, "moments": 2.0}), params_of((1.0, 2.0)), params_of(3.0)
-    (1.0, 1.0, 3.0)
-    """
-    if hasattr(state, "params"):
-        return state.params
-    if isinstance(state, dict) and "params" in state:
-        return state["params"]
-    if type(state) in (tuple, list) and state:
-        return state[0]
-    return state
-
-
-def with_params(state: State, params: PyTree) -> State:
-    """`state` with its parameters replaced."""
-    if hasattr(state, "_replace") and hasattr(state, "params"):
-        if "params" in state._fields:
-            return state._replace(params=params)
-        # A state around another one, whose parameters it shows as its own.
-        held = next(n for n, v in state._asdict().items() if getattr(v, "params", None) is not None)
-        return state._replace(**{held: with_params(getattr(state, held), params)})
-    if hasattr(state, "replace"):
-        return state.replace(params=params)
-    if isinstance(state, dict) and "params" in state:
-        return {**state, "params": params}
-    if type(state) in (tuple, list) and state:
-        return type(state)([params, *state[1:]])
-    return params
 
 
 def objective(trial: Trial) -> Callable[[PyTree, State, Batch, Any], Any]:

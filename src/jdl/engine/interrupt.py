@@ -8,6 +8,18 @@ from typing import Any
 
 from jdl.engine.progress import Progress
 
+
+class Interrupted(KeyboardInterrupt):
+    """A run that Ctrl-C or SIGTERM ended early; `results` holds what is done.
+
+    The same call with the same folder goes on from there.
+    """
+
+    def __init__(self, message: str, results: Any):
+        super().__init__(message)
+        self.results = results
+
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

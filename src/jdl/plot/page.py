@@ -142,7 +142,7 @@ def page(results: Results, pictures: dict[str, tuple[bytes, str]], title: str) -
         "rows": rows,
         "text": texts,
         "sorted": judged,
-        "down": judged > 0 and results.specification["goal"] == "max",
+        "down": judged > 0 and results.goal.sign > 0,
     }
     heads = "".join(
         f'<th scope="col"{" class=text" if text else ""}><button type="button">'

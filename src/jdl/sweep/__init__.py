@@ -1,6 +1,7 @@
 """Sweeps: many trials as lanes of one compiled program per static group."""
 
 from jdl.engine.database import StoreError
+from jdl.engine.interrupt import Interrupted
 from jdl.engine.rules import Exchange, Population, Rule, Stopping, Verdicts
 from jdl.sweep.coarse_to_fine import CoarseToFine, Stage, coarse_to_fine, narrowed
 from jdl.sweep.cross_validation import cross_validate
@@ -20,12 +21,12 @@ from jdl.sweep.halving import bracket_sizes, hyperband, successive_halving
 from jdl.sweep.optuna import export_study, optuna_search
 from jdl.sweep.population import Breeding, pbt
 from jdl.sweep.results import Results, Summary, TrialResult, read
-from jdl.sweep.run import Interrupted, run
+from jdl.sweep.run import run
 from jdl.sweep.search import Search, grid_search, random_search, sobol_search
+from jdl.sweep.self_tuning import self_tuning
 from jdl.sweep.space import from_json, from_toml, parse_space, to_json
 from jdl.sweep.stopping import asha, combine, median_stopping, patience
 from jdl.sweep.tensorboard import export_hparams
-from jdl.sweep.tune import self_tuning
 
 __all__ = [
     # the main job

@@ -35,9 +35,8 @@ def ensemble_of(results: Results, k: int) -> Ensemble:
             "sweep.run(..., keep=...) says how many are."
         )
     space = from_json(results.specification["space"])
-    sign = 1 if results.specification["goal"] == "max" else -1
     # Of equal scores the earlier trial, as the store keeps them.
-    best = sorted(done, key=lambda t: (-sign * t.metrics[results.metric], t.trial))[:k]
+    best = sorted(done, key=lambda t: (-results.score(t), t.trial))[:k]
     members = []
     for trial in best:
         static, numbers = split_static(space, trial.config)

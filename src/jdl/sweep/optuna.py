@@ -254,7 +254,7 @@ def export_study(results: Any, storage: str | os.PathLike[str], name: str | None
     url = os.fspath(storage)
     url = url if "://" in url else f"sqlite:///{url}"
     name = name or os.path.basename(os.path.abspath(results.folder or "sweep"))
-    goal = {"max": "maximize", "min": "minimize"}[results.specification["goal"]]
+    goal = {"max": "maximize", "min": "minimize"}[results.goal.direction]
     with _quiet(optuna):
         with contextlib.suppress(KeyError):
             optuna.delete_study(study_name=name, storage=url)

@@ -16,9 +16,10 @@ from rich.table import Table
 from jdl.engine import checkpoint
 from jdl.engine.database import StoreError
 from jdl.engine.events import DONE, Bred
-from jdl.engine.goal import larger_is_better
+from jdl.engine.goal import Goal, larger_is_better
 from jdl.engine.keys import to_keys
 from jdl.engine.tables import Tables
+from jdl.engine.trial import params_of
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.ensemble import ensemble_of
 from jdl.sweep.values import plain
@@ -47,8 +48,8 @@ class TrialResult(NamedTuple):
 
     @property
     def params(self) -> PyTree | None:
-        """The final parameters: `state.params`, or the state itself if it has none."""
-        return getattr(self.state, "params", self.state)
+        """The parameters in `state`, as `diagnose.params_of` finds them."""
+        return params_of(self.state)
 
 
 class Lanes(NamedTuple):
@@ -149,13 +150,14 @@ class Results:
         return Results(specification, trials, curves, db.notes(), db.folder, lanes, db.lineage())
 
     @property
-    def metric(self) -> str:
-        """What trials are judged by."""
-        return self.specification["metric"]
+    def goal(self) -> Goal:
+        """What trials are judged by, and which way it is better."""
+        return Goal.from_json(self.specification)
 
     @property
-    def _sign(self) -> int:
-        return 1 if self.specification["goal"] == "max" else -1
+    def metric(self) -> str:
+        """The name of what trials are judged by."""
+        return self.goal.metric
 
     def larger_is_better(self, metric: str) -> bool:
         """Whether larger values of `metric` are better: as the run was told, or as its name tells.
@@ -164,12 +166,12 @@ class Results:
         the same goal; a name that does not tell is better smaller.
         """
         if metric.partition("_")[2] == self.metric.partition("_")[2]:
-            return self._sign > 0
+            return self.goal.sign > 0
         return bool(larger_is_better(metric))
 
-    def _score(self, trial: TrialResult) -> float:
-        value = trial.metrics.get(self.metric, math.nan)
-        return self._sign * value if math.isfinite(value) else -math.inf
+    def score(self, trial: TrialResult) -> float:
+        """How good a trial is by the metric it is judged by; larger is better."""
+        return self.goal.score(trial.metrics.get(self.metric, math.nan))
 
     @property
     def best(self) -> TrialResult:
@@ -183,7 +185,7 @@ class Results:
             raise ValueError(
                 f"No trial is done: {self.count('diverged')} of {len(self.trials)} diverged."
             )
-        return max(done, key=self._score)
+        return max(done, key=self.score)
 
     def ensemble(self, k: int) -> Ensemble:
         """The `k` best trials as one `train.Ensemble`, whose predictions are averaged.
@@ -321,7 +323,7 @@ class Results:
           rows: how many at most; None for all.
         """
         columns = self.columns()
-        order = sorted(range(len(self.trials)), key=lambda i: -self._score(self.trials[i]))
+        order = sorted(range(len(self.trials)), key=lambda i: -self.score(self.trials[i]))
         table = Table(*columns, header_style="bold", row_styles=["", "dim"])
         for index in order[:rows]:
             table.add_row(*(format_value(column[index]) for column in columns.values()))

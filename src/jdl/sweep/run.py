@@ -14,6 +14,7 @@ from jdl.diagnose.monitor import watched
 from jdl.engine.contract import fingerprint
 from jdl.engine.executor import LocalExecutor
 from jdl.engine.goal import choose_goal
+from jdl.engine.interrupt import Interrupted
 from jdl.engine.journal import Journal, recorded_plans
 from jdl.engine.ordering import BATCH
 from jdl.engine.plan import lane_mesh, use_all_cores
@@ -30,17 +31,6 @@ from jdl.sweep.search import Config, Search, make_search
 from jdl.sweep.space import parse_space, to_json
 from jdl.sweep.trials import MakeTrial, Trials
 from jdl.sweep.values import plain
-
-
-class Interrupted(KeyboardInterrupt):
-    """A run that Ctrl-C or SIGTERM ended early; `results` holds what is done.
-
-    The same call with the same folder goes on from there.
-    """
-
-    def __init__(self, message: str, results: Any):
-        super().__init__(message)
-        self.results = results
 
 
 def run(
@@ -238,9 +228,9 @@ def run(
         where = f" Run the same again to go on with {out}." if out is not None else ""
         why = f"The {seconds:g} seconds are over: " if late else ""
         message = f"{why}{results.count('done')} of {len(results.trials)} trials done.{where}"
-        shown.say(message)
         if not late:
             raise Interrupted(message, results)
+        shown.say(message)
     return results
 
 

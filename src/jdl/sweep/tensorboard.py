@@ -40,14 +40,8 @@ def export_hparams(
     if most is not None and most < 1:
         raise ValueError(f"`most` must be at least 1, got most={most}.")
     where = pathlib.Path(folder)
-    sign = 1 if results.specification["goal"] == "max" else -1
-
-    def worth(trial: Any) -> float:
-        value = trial.metrics.get(results.metric, math.nan)
-        return sign * value if math.isfinite(value) else -math.inf
-
     names = [name for name in results.trials[0].metrics if name in results.curve_names]
-    for trial in sorted(results.trials, key=worth, reverse=True)[:most]:
+    for trial in sorted(results.trials, key=results.score, reverse=True)[:most]:
         writer = SummaryWriter(os.fspath(where / f"{trial.trial:06d}"))
         config = {
             k: v if isinstance(v, bool | int | float) else str(v) for k, v in trial.config.items()

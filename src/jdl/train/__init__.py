@@ -1,6 +1,7 @@
 """Training: trials made from a model and an optimizer, one run of one, and what comes of it."""
 
 from jdl.engine.checkpoint import CheckpointError, load, save
+from jdl.engine.interrupt import Interrupted
 from jdl.engine.trial import Trial
 from jdl.train.autoencoding import autoencoder
 from jdl.train.average import Average, AveragedState, averaged
@@ -13,15 +14,15 @@ from jdl.train.calibration import (
 )
 from jdl.train.ensemble import Ensemble, stacked
 from jdl.train.exported import export, load_exported
-from jdl.train.fit import Fit, Interrupted, fit
+from jdl.train.fit import Fit, fit
 from jdl.train.language import language_model, perplexity
-from jdl.train.loop import Callback, Report
 from jdl.train.predict import evaluate, predict
 from jdl.train.selection import greedy_weights, likelihood
 from jdl.train.sharded import load_sharded, save_sharded
 from jdl.train.side_by_side import side_by_side
 from jdl.train.supervised import TrainState, classifier, regressor, supervised
 from jdl.train.tensorboard import tensorboard
+from jdl.train.training import Callback, Report
 
 __all__ = [
     # a run

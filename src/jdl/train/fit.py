@@ -20,16 +20,17 @@ from jdl.engine import checkpoint
 from jdl.engine.contract import fingerprint, trace_shapes
 from jdl.engine.events import ENDED, RUNNING, Ended, Record
 from jdl.engine.goal import choose_goal
+from jdl.engine.interrupt import Interrupted
 from jdl.engine.journal import Journal
 from jdl.engine.keys import to_keys, trial_keys
 from jdl.engine.plan import use_all_cores
 from jdl.engine.progress import Progress
-from jdl.engine.trial import Batch, Trial
+from jdl.engine.trial import Batch, Trial, params_of
 from jdl.engine.workload import make_workload, splits_of
 from jdl.nn.base import check_size
 from jdl.train.layout import make_layout
-from jdl.train.loop import CHECKPOINT, STATE, Callback, Training
 from jdl.train.programs import make_programs
+from jdl.train.training import CHECKPOINT, STATE, Callback, Training
 
 
 class Fit(NamedTuple):
@@ -53,16 +54,8 @@ class Fit(NamedTuple):
 
     @property
     def params(self) -> PyTree:
-        """`state.params`, or the state itself if it has none."""
-        return getattr(self.state, "params", self.state)
-
-
-class Interrupted(KeyboardInterrupt):
-    """A run that Ctrl-C or SIGTERM ended early; `result` holds what is done."""
-
-    def __init__(self, message: str, result: Any):
-        super().__init__(message)
-        self.result = result
+        """The parameters in `state`, as `diagnose.params_of` finds them."""
+        return params_of(self.state)
 
 
 def fit(
@@ -179,15 +172,13 @@ def fit(
             "report_every": work.report_every,
             "batch_size": batch_size,
             "seed": seed,
-            "metric": judged_by.metric,
-            "goal": "max" if judged_by.sign > 0 else "min",
             "keep": keep,
             "patience": patience,
             "min_delta": min_delta,
             "resident": resident and stream is None,
             "program": shapes.program,
             "data": fingerprint(dataset),
-        }
+        } | judged_by.to_json()
         db.begin(specification, sorted(shapes.reports), [(0, {})])
         ((_, _, status, _, _),) = db.trials()
         programs = make_programs(work, shapes, layout)

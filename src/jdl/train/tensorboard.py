@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 
-from jdl.train.loop import Callback, Report
+from jdl.train.training import Callback, Report
 
 
 def tensorboard(folder: str | os.PathLike[str]) -> Callback:
