@@ -24,8 +24,8 @@ def test_top_k_by_sorting():
         got = metrics.top_k_accuracy(jnp.asarray(logits), jnp.asarray(targets), k)
         assert got.tolist() == expected
     assert expected != [1.0] * 50
-    for k in (0, 7):
-        with pytest.raises(ValueError, match=rf"`k` must be in \[1, 6\].*got k={k}"):
+    for k, match in ((7, r"in \[1, 6\].*"), (0, "an integer of at least 1, ")):
+        with pytest.raises(ValueError, match=rf"`k` must be {match}got k={k}"):
             metrics.top_k_accuracy(jnp.zeros((1, 6)), jnp.array([0]), k)
     assert metrics.top_k_accuracy(jnp.arange(6.0)[None], jnp.array([1])).tolist() == [1]
     assert metrics.top_k_accuracy(jnp.arange(6.0)[None], jnp.array([0])).tolist() == [0]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import jax
 import numpy as np
+
+Count = Any
+"""A Python, NumPy or concrete JAX integer: what every argument that counts something may be."""
 
 
 def check_number(name: str, value: Any, interval: str, fix: str = "") -> None:
@@ -33,7 +37,7 @@ def check_number(name: str, value: Any, interval: str, fix: str = "") -> None:
     if isinstance(value, jax.core.Tracer) or callable(value):
         return
     array = np.asarray(value)
-    if not (np.issubdtype(array.dtype, np.number) or jax.dtypes.issubdtype(array.dtype, np.number)):
+    if array.dtype.kind not in "iu" and not jax.dtypes.issubdtype(array.dtype, np.floating):
         raise TypeError(f"`{name}` must be a number in {interval}, got {name}={value!r}.")
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = array > low if interval[0] == "(" else array >= low
@@ -43,6 +47,43 @@ def check_number(name: str, value: Any, interval: str, fix: str = "") -> None:
         raise ValueError(
             f"`{name}` must be in {interval}, got {name}={shown}." + (f" {fix}" if fix else "")
         )
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """Returns `value` as an int; raises unless it is an integer of at least `least`.
+
+    Python, NumPy and concrete JAX integers pass. A bool does not, nor does a traced
+    integer: a count sets a shape or the number of turns of a loop in Python.
+
+    Args:
+      name: the argument's name, as the user wrote it.
+      value: what the user gave.
+      least: the smallest count allowed.
+
+    Raises:
+      TypeError: `value` is not a concrete integer.
+      ValueError: `value` is below `least`.
+
+    >>> import numpy as np
+    >>> check_count("features", np.int64(3))
+    3
+    >>> check_count("features", 0)
+    Traceback (most recent call last):
+    ...
+    ValueError: `features` must be an integer of at least 1, got features=0.
+    """
+    message = f"`{name}` must be an integer of at least {least}, got {name}={value!r}."
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(message + " It must be known when the program is built, not traced.")
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(message) from None
+    if isinstance(value, bool) or (isinstance(value, np.ndarray) and value.dtype.kind == "b"):
+        raise TypeError(message)
+    if count < least:
+        raise ValueError(message)
+    return count
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num, Shaped
 
+from jdl import _checks
+
 
 def accuracy(
     logits: Float[Array, "batch *steps classes"], targets: Int[Array, "batch *steps"]
@@ -24,7 +26,7 @@ def accuracy(
 
 
 def top_k_accuracy(
-    logits: Float[Array, "batch classes"], targets: Int[Array, "batch"], k: int = 5
+    logits: Float[Array, "batch classes"], targets: Int[Array, "batch"], k: _checks.Count = 5
 ) -> Float[Array, "batch"]:
     """1 where fewer than `k` classes come before the target's, else 0.
 
@@ -40,7 +42,7 @@ def top_k_accuracy(
       ValueError: `k` is outside that range.
     """
     classes = logits.shape[1]
-    if not 1 <= k <= classes:
+    if _checks.check_count("k", k) > classes:
         raise ValueError(f"`k` must be in [1, {classes}], the number of classes, got k={k}.")
     index = jnp.arange(classes)[None, :]
     own = targets[:, None] == index

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from jdl import nn
 from jdl.nn import base
@@ -81,10 +80,3 @@ def test_a_composed_layer_goes_its_flow_and_hands_on_what_it_was_given():
 def test_names_and_parts_are_absent_unless_given():
     layer = nn.Layer(lambda key, x: ({}, {}), lambda params, state, x, **keywords: (x, state))
     assert layer[2:] == ("layer", (), None)
-
-
-@pytest.mark.parametrize("value", [0, -3])
-def test_sizes_below_one_are_named(value):
-    with pytest.raises(ValueError, match=f"`features` must be an integer of at least 1.*={value}"):
-        base.check_size("features", value)
-    assert base.check_size("features", 1) == 1

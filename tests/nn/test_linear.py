@@ -7,7 +7,6 @@ import pytest
 
 from jdl import nn
 from jdl.nn import initializer
-from jdl.nn.base import check_size
 
 
 def test_dense_by_a_loop(x64):
@@ -113,23 +112,6 @@ def test_prelu_learns_one_slope_or_one_each():
     assert layer.init(jax.random.key(0), jnp.ones((4, 3, 2)))[0]["slope"].shape == (2,)
     gradient = jax.grad(lambda p: layer.apply(p, state, x)[0].sum())(params)
     assert gradient["slope"].tolist() == [-2.0, -6.0]
-
-
-@pytest.mark.parametrize("value", [0, -3, 2.5, True, "8"])
-def test_sizes_must_be_positive_integers(value):
-    expected = rf"`features` must be an integer of at least 1, got features={value!r}"
-    with pytest.raises((TypeError, ValueError), match=expected):
-        check_size("features", value)
-    for constructor in (nn.dense, nn.maxout, lambda v: nn.embedding(3, v)):
-        if type(value) is int:
-            with pytest.raises(ValueError, match=expected):
-                constructor(value)
-
-
-def test_a_traced_size_is_an_error_that_says_why():
-    with pytest.raises(TypeError, match="It sets a shape, so it cannot be traced"):
-        jax.jit(lambda n: check_size("features", n))(3)
-    assert type(check_size("features", np.int64(3))) is int
 
 
 def test_prelu_slope_must_be_a_number():

@@ -160,7 +160,7 @@ def test_misuse_is_named():
         call((jnp.arange(3), jnp.arange(4)))
     with pytest.raises(ValueError, match=r"got leading sizes \[0\]"):
         call(jnp.zeros((0, 2)))
-    with pytest.raises(ValueError, match=r"`segment` must be in \[0, inf\), got segment=-1"):
+    with pytest.raises(ValueError, match="`segment` must be an integer of at least 0, got"):
         call(jnp.arange(3), segment=-1)
 
 

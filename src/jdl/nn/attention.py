@@ -11,14 +11,14 @@ from jaxtyping import Array, Bool, Float
 
 from jdl import _checks
 from jdl.nn import initializer
-from jdl.nn.base import Key, Layer, Masked, Number, Params, State, check_size, parameter_dtype
+from jdl.nn.base import Key, Layer, Masked, Number, Params, State, parameter_dtype
 from jdl.nn.linear import dense
 
 
 def multi_head_attention(
-    heads: int,
+    heads: _checks.Count,
     *,
-    features: int | None = None,
+    features: _checks.Count | None = None,
     causal: bool = False,
     rotary_base: Number | None = None,
     use_bias: bool = True,
@@ -49,12 +49,12 @@ def multi_head_attention(
 
     Vaswani et al. 2017, section 3.2.
     """
-    heads = check_size("heads", heads)
+    heads = _checks.check_count("heads", heads)
     if rotary_base is not None:
         _checks.check_number("rotary_base", rotary_base, "(1, inf)")
 
     def layers(width: int) -> tuple[Layer, Layer]:
-        inner = width if features is None else check_size("features", features)
+        inner = width if features is None else _checks.check_count("features", features)
         if inner % heads:
             raise ValueError(
                 f"`heads` must divide the number of features {inner}, got heads={heads}."
@@ -99,7 +99,7 @@ def multi_head_attention(
 
 
 def learned_positions(
-    length: int,
+    length: _checks.Count,
     *,
     embedding_init: initializer.Initializer = initializer.normal(0.02),  # noqa: B008
 ) -> Layer:
@@ -115,7 +115,7 @@ def learned_positions(
     Raises:
       ValueError: a sequence is longer than `length`.
     """
-    length = check_size("length", length)
+    length = _checks.check_count("length", length)
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         values = x.values if isinstance(x, Masked) else x

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -124,23 +123,3 @@ def in_float32(number: Number, x: Array) -> Array:
 def over_features(vector: Array, x: Array) -> Array:
     """`vector`, one number per feature, with axes of length 1 added in front to the rank of `x`."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
-
-
-def check_size(name: str, value: Any) -> int:
-    """`value` as an int, if it is a positive integer; else an error that names it.
-
-    >>> check_size("features", 0)
-    Traceback (most recent call last):
-    ...
-    ValueError: `features` must be an integer of at least 1, got features=0.
-    """
-    message = f"`{name}` must be an integer of at least 1, got {name}={value!r}."
-    if isinstance(value, jax.Array | bool):
-        raise TypeError(message + " It sets a shape, so it cannot be traced.")
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(message) from None
-    if size < 1:
-        raise ValueError(message)
-    return size

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from jdl import _checks
 from jdl.nn import initializer
-from jdl.nn.base import Key, Layer, Params, State, check_size, over_features, parameter_dtype
+from jdl.nn.base import Key, Layer, Params, State, over_features, parameter_dtype
 from jdl.nn.convolution_primitive import convolution_p
 from jdl.nn.convolution_spec import Spec
 from jdl.nn.sharding import along_batch, vary_over, varying
 
-Sizes = int | Sequence[int]
-Padding = str | int | Sequence[int | Sequence[int]]
+Sizes = _checks.Count | Sequence[_checks.Count]
+Padding = str | _checks.Count | Sequence[_checks.Count | Sequence[_checks.Count]]
 
 
 def convolve(
@@ -28,7 +29,7 @@ def convolve(
     stride: Sizes = 1,
     padding: Padding = "SAME",
     dilation: Sizes = 1,
-    groups: int = 1,
+    groups: _checks.Count = 1,
 ) -> Float[Array, "batch *new_space features"]:
     """`y[n, i, o] = sum over t and c of x[n, stride*i + dilation*t - low, c] * kernel[t, c, o]`.
 
@@ -67,7 +68,7 @@ def convolve(
             "`x` and `kernel` must both have 3 axes (batch, time, channels) or 4 (batch, height, "
             f"width, channels), got shapes {x.shape} and {kernel.shape}."
         )
-    groups = check_size("groups", groups)
+    groups = _checks.check_count("groups", groups)
     channels, features = x.shape[-1], kernel.shape[-1]
     if channels != groups * kernel.shape[-2] or features % groups:
         raise ValueError(
@@ -100,12 +101,12 @@ def convolve(
 
 
 def conv(
-    features: int,
+    features: _checks.Count,
     kernel_size: Sizes,
     stride: Sizes = 1,
     padding: Padding = "SAME",
     dilation: Sizes = 1,
-    groups: int = 1,
+    groups: _checks.Count = 1,
     *,
     kernel_init: initializer.Initializer = initializer.lecun_normal,
     bias_init: initializer.Initializer = initializer.zeros,
@@ -140,7 +141,8 @@ def conv(
     >>> params["kernel"].shape, jax.eval_shape(layer.apply, params, state, x)[0].shape
     ((3, 3, 1, 16), (8, 14, 14, 16))
     """
-    features, groups = check_size("features", features), check_size("groups", groups)
+    features = _checks.check_count("features", features)
+    groups = _checks.check_count("groups", groups)
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         kernel_key, bias_key = jax.random.split(key)
@@ -191,14 +193,15 @@ def paddings(
             total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
             pairs.append((total // 2, total - total // 2))
         return tuple(pairs)
-    axes = (padding,) * len(space) if isinstance(padding, int) else tuple(padding)
-    both: Any = tuple((p, p) if isinstance(p, int) else tuple(p) for p in axes)
-    if len(both) != len(space) or any(len(p) != 2 or min(p) < 0 for p in both):
+    axes: Any = padding if isinstance(padding, Sequence) else (padding,) * len(space)
+    both = [tuple(p) if isinstance(p, Sequence) else (p, p) for p in axes]
+    if len(both) != len(space) or any(len(p) != 2 for p in both):
         raise ValueError(
             f"`padding` must be an integer of at least 0, or for each of {len(space)} axes one or "
             f"a pair (before, after), got padding={padding!r}."
         )
-    return both
+    count = functools.partial(_checks.check_count, "padding", least=0)
+    return tuple((count(before), count(after)) for before, after in both)
 
 
 def sizes(name: str, value: Sizes, rank: int) -> tuple[int, ...]:
@@ -209,5 +212,5 @@ def sizes(name: str, value: Sizes, rank: int) -> tuple[int, ...]:
                 f"`{name}` must be an integer or one for each of {rank} axes of space, "
                 f"got {name}={value!r}."
             )
-        return tuple(check_size(name, v) for v in value)
-    return (check_size(name, value),) * rank
+        return tuple(_checks.check_count(name, v) for v in value)
+    return (_checks.check_count(name, value),) * rank

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jdl import _checks
 from jdl.nn import activation
-from jdl.nn.base import Key, Layer, Number, Params, State, check_size, in_float32
+from jdl.nn.base import Key, Layer, Number, Params, State, in_float32
 
 
 def dropout(rate: Number, form: str = "inverted") -> Layer:
@@ -68,7 +68,7 @@ def monte_carlo_prediction(
     x: Any,
     *,
     key: Key,
-    samples: int,
+    samples: _checks.Count,
     output: Callable[[Any], Any] = activation.softmax,
 ) -> tuple[Any, Any]:
     """Mean and standard deviation of the prediction over `samples` dropout masks.
@@ -95,7 +95,7 @@ def monte_carlo_prediction(
 
     Gal, Ghahramani 2016, "Dropout as a Bayesian approximation".
     """
-    samples = check_size("samples", samples)
+    samples = _checks.check_count("samples", samples)
     names = set(_names(layer))
     if "dropout" in names and _MONTE_CARLO not in names:
         raise ValueError(

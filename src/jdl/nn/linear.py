@@ -16,7 +16,6 @@ from jdl.nn.base import (
     Number,
     Params,
     State,
-    check_size,
     over_features,
     parameter_dtype,
 )
@@ -24,7 +23,7 @@ from jdl.nn.sharding import along_batch
 
 
 def dense(
-    features: int,
+    features: _checks.Count,
     *,
     kernel_init: initializer.Initializer = initializer.lecun_normal,
     bias_init: initializer.Initializer = initializer.zeros,
@@ -49,7 +48,7 @@ def dense(
     `variance_scaling(1/3, "in", "uniform")` for the kernel, and keeps the
     kernel transposed.
     """
-    features = check_size("features", features)
+    features = _checks.check_count("features", features)
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         kernel_key, bias_key = jax.random.split(key)
@@ -71,8 +70,8 @@ def dense(
 
 
 def embedding(
-    size: int,
-    features: int,
+    size: _checks.Count,
+    features: _checks.Count,
     *,
     embedding_init: initializer.Initializer = initializer.normal(1.0),  # noqa: B008
 ) -> Layer:
@@ -88,7 +87,7 @@ def embedding(
       `Masked` to `Masked`, with parameters `{"embedding"}`. A token outside
       [0, size) gives NaN.
     """
-    size, features = check_size("size", size), check_size("features", features)
+    size, features = _checks.check_count("size", size), _checks.check_count("features", features)
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         dtype = parameter_dtype(jax.ShapeDtypeStruct((), jnp.int32))
@@ -110,8 +109,8 @@ def embedding(
 
 
 def maxout(
-    features: int,
-    pieces: int = 2,
+    features: _checks.Count,
+    pieces: _checks.Count = 2,
     *,
     kernel_init: initializer.Initializer = initializer.lecun_normal,
     bias_init: initializer.Initializer = initializer.zeros,
@@ -130,7 +129,8 @@ def maxout(
 
     Goodfellow, Warde-Farley, Mirza, Courville, Bengio 2013, "Maxout networks".
     """
-    features, pieces = check_size("features", features), check_size("pieces", pieces)
+    features = _checks.check_count("features", features)
+    pieces = _checks.check_count("pieces", pieces)
     maps = dense(
         features * pieces,
         kernel_init=initializer.blocks(kernel_init, pieces),

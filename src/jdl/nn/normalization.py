@@ -14,7 +14,6 @@ from jdl.nn.base import (
     Number,
     Params,
     State,
-    check_size,
     over_features,
     parameter_dtype,
 )
@@ -126,7 +125,7 @@ def layer_norm(*, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = T
 
 
 def group_norm(
-    groups: int, *, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = True
+    groups: _checks.Count, *, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = True
 ) -> Layer:
     """As layer norm, over each group of features and all positions of an example together.
 
@@ -145,7 +144,7 @@ def group_norm(
 
     Wu, He 2018.
     """
-    groups = check_size("groups", groups)
+    groups = _checks.check_count("groups", groups)
     _checks.check_number("eps", eps, "[0, inf)")
 
     def init(key: Key, x: Any) -> tuple[Params, State]:

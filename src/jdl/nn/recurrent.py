@@ -18,7 +18,6 @@ from jdl.nn.base import (
     Number,
     Params,
     State,
-    check_size,
     over_features,
     parameter_dtype,
 )
@@ -26,7 +25,7 @@ from jdl.nn.sharding import along_batch, vary_over, varying
 
 
 def rnn(
-    features: int,
+    features: _checks.Count,
     *,
     activation: Callable[[Array], Array] = jnp.tanh,
     reverse: bool = False,
@@ -65,7 +64,7 @@ def rnn(
 
 
 def lstm(
-    features: int,
+    features: _checks.Count,
     *,
     forget_bias: Number = 1.0,
     reverse: bool = False,
@@ -120,7 +119,7 @@ def lstm(
 
 
 def gru(
-    features: int,
+    features: _checks.Count,
     *,
     reverse: bool = False,
     kernel_init: initializer.Initializer = initializer.lecun_normal,
@@ -202,7 +201,7 @@ def mean_step(x: Any) -> Float[Array, "batch features"]:
 
 def _recurrent(
     name: str,
-    features: int,
+    features: _checks.Count,
     gates: int,
     step: Callable[[Params, Any, Array], tuple[Any, Array]],
     start: Callable[[Array], Any],
@@ -211,7 +210,7 @@ def _recurrent(
     recurrent_init: initializer.Initializer,
     bias_init: initializer.Initializer,
 ) -> Layer:
-    features = check_size("features", features)
+    features = _checks.check_count("features", features)
 
     def init(key: Key, x: Any) -> tuple[Params, State]:
         values = x.values if isinstance(x, Masked) else x

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jdl._checks import check_choice, check_number
+from jdl._checks import Count, check_choice, check_count
 from jdl.optim.base import Optimizer, Params, apply_updates
 
 
@@ -34,7 +34,7 @@ def unroll(
     loss: Callable[..., Any],
     params: Params,
     batches: PyTree,
-    segment: int = 0,
+    segment: Count = 0,
 ) -> Params:
     """The parameters after one step on each batch, differentiable in `numbers` and `params`.
 
@@ -51,6 +51,7 @@ def unroll(
     Returns:
       The trained parameters.
     """
+    segment = check_count("segment", segment, 0)
     optimizer = make_optimizer(numbers)
     steps = _steps(batches)
 
@@ -67,7 +68,7 @@ def unroll(
 
     params = jax.tree.map(jnp.asarray, params)
     carry = (params, optimizer.init(params))
-    if segment <= 0:
+    if segment == 0:
         return walk(carry, batches)[0][0]
     whole = steps // segment * segment
     blocks = jax.tree.map(
@@ -96,7 +97,7 @@ def hypergradient(
     params: Params,
     batches: PyTree,
     mode: str = "reverse",
-    segment: int | None = None,
+    segment: Count | None = None,
 ) -> Hypergradient:
     """The derivative of `valid_loss` after training with respect to the optimizer's numbers.
 
@@ -154,7 +155,7 @@ def hypergradient(
     steps = _steps(batches)
     if segment is None:
         segment = math.isqrt(steps)
-    check_number("segment", segment, "[0, inf)")
+    segment = check_count("segment", segment, 0)
     numbers = jax.tree.map(jnp.asarray, numbers)
 
     def trained(numbers: Any) -> tuple[Any, tuple[Any, Params]]:

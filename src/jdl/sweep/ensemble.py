@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jdl.nn.base import check_size
+from jdl._checks import check_count
 from jdl.sweep.space import from_json, split_static
 from jdl.train.ensemble import Ensemble, stacked
 
@@ -22,7 +22,7 @@ def ensemble_of(results: Results, k: int) -> Ensemble:
     Raises:
       ValueError: fewer than `k` done trials have their states.
     """
-    k = check_size("k", k)
+    k = check_count("k", k)
     if results.make_trial is None:
         raise ValueError(
             "An ensemble needs what makes its trials, which a folder does not hold: call sweep.run "

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jdl._checks import check_number
-from jdl.nn.base import check_size
+from jdl._checks import check_count, check_number
 
 
 class Reliability(NamedTuple):
@@ -39,7 +38,7 @@ def reliability(
     Raises:
       ValueError: `bins` is below 1.
     """
-    bins = check_size("bins", bins)
+    bins = check_count("bins", bins)
     probabilities = jnp.asarray(probabilities)
     confidence = jnp.max(probabilities, -1)
     right = (jnp.argmax(probabilities, -1) == jnp.asarray(labels)).astype(confidence.dtype)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from jdl._checks import check_count
 from jdl.engine.trial import Trial
-from jdl.nn.base import check_size
 from jdl.train.selection import PerExample, greedy_weights, likelihood
 
 MakeTrial = Callable[[dict[str, Any]], Trial]
@@ -65,8 +65,8 @@ class Ensemble(NamedTuple):
         x = np.asarray(x)
         if not len(x):
             raise ValueError(f"`x` needs at least one example, got shape {x.shape}.")
-        size = min(check_size("batch_size", batch_size), len(x))
-        samples = check_size("samples", samples)
+        size = min(check_count("batch_size", batch_size), len(x))
+        samples = check_count("samples", samples)
         blocks = [
             self._block(x[start : start + size], size, key, start, samples)
             for start in range(0, len(x), size)

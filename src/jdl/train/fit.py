@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from jdl._checks import check_number
+from jdl._checks import check_count, check_number
 from jdl.data.batches import steps_per_epoch
 from jdl.data.dataset import Dataset, check
 from jdl.data.source import Position, Reader, Stream
@@ -27,7 +27,6 @@ from jdl.engine.plan import use_all_cores
 from jdl.engine.progress import Progress
 from jdl.engine.trial import Batch, Trial, params_of
 from jdl.engine.workload import make_workload, splits_of
-from jdl.nn.base import check_size
 from jdl.train.layout import make_layout
 from jdl.train.programs import make_programs
 from jdl.train.training import CHECKPOINT, STATE, Callback, Training
@@ -128,13 +127,13 @@ def fit(
     if keep not in (None, "best", "last"):
         raise ValueError(f"`keep` must be 'best', 'last' or None, got keep={keep!r}.")
     if patience is not None:
-        check_size("patience", patience)
+        check_count("patience", patience)
     check_number("min_delta", min_delta, "[0, inf)")
     dataset, stream, first = Dataset(*data), None, None
     if isinstance(dataset.train, Stream):
         stream, dataset = dataset.train, dataset._replace(train=None)  # type: ignore[arg-type]
         steps, report_every = _length(stream, epochs, steps, report_every)
-        epochs, first = None, _first_batch(stream, check_size("batch_size", batch_size))
+        epochs, first = None, _first_batch(stream, check_count("batch_size", batch_size))
         first, *held = (
             None if split is None else check(Dataset(split)).train
             for split in (first, dataset.valid, dataset.test)
@@ -230,7 +229,7 @@ def _length(
         )
     if steps is not None:
         raise ValueError(f"Give either `epochs` or `steps`, got epochs={epochs}, steps={steps}.")
-    check_size("epochs", epochs)
+    check_count("epochs", epochs)
     return epochs * stream.steps_per_epoch, report_every or stream.steps_per_epoch
 
 

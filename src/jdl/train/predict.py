@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from jdl._checks import check_count
 from jdl.engine.trial import Batch, Trial
-from jdl.nn.base import check_size
 
 
 def predict(
@@ -27,7 +27,7 @@ def predict(
     Raises:
       ValueError: the trial has no `predict`, or `batch_size` is below 1.
     """
-    size = min(check_size("batch_size", batch_size), len(x))
+    size = min(check_count("batch_size", batch_size), len(x))
     run = jax.jit(predictor(trial))
     blocks = []
     for start in range(0, len(x), size):
@@ -61,7 +61,7 @@ def evaluate(
       batch_size: the most examples on the device at once.
     """
     examples = len(jax.tree.leaves(split)[0])
-    size = min(check_size("batch_size", batch_size), examples)
+    size = min(check_count("batch_size", batch_size), examples)
     run = jax.jit(trial.evaluate)
     total: dict[str, float] = {}
     for start in range(0, examples, size):

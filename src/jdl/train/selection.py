@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jdl.nn.base import check_size
+from jdl._checks import check_count
 
 PerExample = Callable[[Any, Any], Any]
 
@@ -64,7 +64,7 @@ def greedy_weights(
     """
     predictions, y = jnp.asarray(predictions), jnp.asarray(y)
     members = len(predictions)
-    rounds, start = check_size("rounds", rounds), check_size("start", start)
+    rounds, start = check_count("rounds", rounds), check_count("start", start)
     if start > members:
         raise ValueError(f"`start` must be from 1 to {members}, the members, got start={start}.")
 

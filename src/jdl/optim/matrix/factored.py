@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from jdl._checks import check_number
+from jdl._checks import Count, check_count, check_number
 from jdl.optim._leaves import Mask, given, leafwise, resolve_mask, square, values_at, wide
 from jdl.optim.base import (
     Number,
@@ -42,7 +42,7 @@ class AdafactorState(NamedTuple):
 
 def adafactor(
     learning_rate: Number | None = None,
-    min_dim_size_to_factor: int = 128,
+    min_dim_size_to_factor: Count = 128,
     decay_rate: Number = 0.8,
     decay_offset: Number = 0,
     multiply_by_parameter_scale: bool = True,
@@ -93,6 +93,7 @@ def adafactor(
     torch's `Adafactor` factors the last two axes whatever their length and takes
     `min(lr, 1/sqrt(t))` for the rate.
     """
+    min_dim_size_to_factor = check_count("min_dim_size_to_factor", min_dim_size_to_factor)
     for name, value, interval in (
         ("decay_rate", decay_rate, "[0, 1]"),
         ("decay_offset", decay_offset, "[0, inf)"),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
-from jdl._checks import check_choice
+from jdl._checks import Count, check_choice, check_count
 from jdl.optim._leaves import over
 
 NEWTON_SCHULZ = {
@@ -27,7 +27,7 @@ NEWTON_SCHULZ = {
 def orthogonalize(
     x: Inexact[Array, "*batch rows columns"],
     ns_coeffs: Any = NEWTON_SCHULZ["standard"],
-    ns_steps: int = 5,
+    ns_steps: Count = 5,
     preconditioning: str = "frobenius",
     eps: Any = 1e-8,
 ) -> Inexact[Array, "*batch rows columns"]:
@@ -47,6 +47,7 @@ def orthogonalize(
       eps: in [0, inf); added to a norm, the least value of the other two scales.
     """
     check_choice("preconditioning", preconditioning, ["frobenius", "spectral", "aol", "schatten"])
+    ns_steps = check_count("ns_steps", ns_steps, 0)
     coefficients = jnp.asarray(ns_coeffs, jnp.real(x).dtype)
     if coefficients.ndim not in (1, 2) or coefficients.shape[-1] != 3:
         raise ValueError(
@@ -76,7 +77,7 @@ def inverse_root(
     exponent: Any,
     eps: Any = 0.0,
     method: str = "eigh",
-    newton_steps: int = 40,
+    newton_steps: Count = 40,
 ) -> Float[Array, "n n"]:
     """`(matrix + eps*I)**-exponent` of a symmetric positive semidefinite matrix.
 
@@ -94,6 +95,7 @@ def inverse_root(
     (2006), for the coupled iteration.
     """
     check_choice("method", method, ["eigh", "newton"])
+    newton_steps = check_count("newton_steps", newton_steps, 0)
     if method == "eigh":
         values, vectors = jnp.linalg.eigh(matrix)
         values = jnp.maximum(values, 0) + eps

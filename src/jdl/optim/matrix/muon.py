@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from jdl._checks import check_choice, check_number
+from jdl._checks import Count, check_choice, check_count, check_number
 from jdl.optim._leaves import (
     Mask,
     given,
@@ -65,7 +65,7 @@ class MuonState(NamedTuple):
 def muon(
     learning_rate: Number,
     ns_coeffs: Any = NEWTON_SCHULZ["standard"],
-    ns_steps: int = 5,
+    ns_steps: Count = 5,
     beta: Number = 0.95,
     eps: Number = 1e-8,
     weight_decay: Number = 0.0,
@@ -138,6 +138,7 @@ def muon(
     ):
         if value is not None:
             check_number(name, value, interval)
+    ns_steps = check_count("ns_steps", ns_steps, 0)
     if isinstance(ns_coeffs, str):
         check_choice("ns_coeffs", ns_coeffs, NEWTON_SCHULZ)
         ns_coeffs = NEWTON_SCHULZ[ns_coeffs]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from jdl._checks import check_choice, check_number
+from jdl._checks import Count, check_choice, check_count, check_number
 from jdl.optim._leaves import (
     Mask,
     check_real,
@@ -64,10 +64,10 @@ def shampoo(
     *,
     exponent: Number | None = None,
     precondition_frequency: Number = 1,
-    max_precond_dim: int = 2048,
+    max_precond_dim: Count = 2048,
     graft: str | None = None,
     method: str = "eigh",
-    newton_steps: int = 40,
+    newton_steps: Count = 40,
 ) -> Optimizer:
     """Shampoo: the gradient between inverse roots of its row and column statistics.
 
@@ -115,6 +115,8 @@ def shampoo(
     check_number("eps", eps, "[0, inf)")
     check_number("weight_decay", weight_decay, "[0, inf)")
     check_number("precondition_frequency", precondition_frequency, "[1, inf)")
+    max_precond_dim = check_count("max_precond_dim", max_precond_dim)
+    newton_steps = check_count("newton_steps", newton_steps, 0)
     check_choice("graft", graft, [None, "sgd", "adagrad"])
     check_choice("method", method, ["eigh", "newton"])
     if exponent is not None:

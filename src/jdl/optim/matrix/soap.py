@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from jdl._checks import check_number
+from jdl._checks import Count, check_count, check_number
 from jdl.optim._leaves import (
     Mask,
     check_real,
@@ -63,7 +63,7 @@ def soap(
     mask: Mask = None,
     *,
     precondition_frequency: Number = 10,
-    max_precond_dim: int = 10_000,
+    max_precond_dim: Count = 10_000,
     precondition_1d: bool = False,
     bias_correction: bool = True,
 ) -> Optimizer:
@@ -110,6 +110,7 @@ def soap(
     check_number("eps", eps, "[0, inf)")
     check_number("weight_decay", weight_decay, "[0, inf)")
     check_number("precondition_frequency", precondition_frequency, "[1, inf)")
+    max_precond_dim = check_count("max_precond_dim", max_precond_dim)
     if shampoo_beta is not None:
         check_betas(shampoo_beta=shampoo_beta)
 

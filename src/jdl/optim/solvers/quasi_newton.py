@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
-from jdl._checks import check_number
+from jdl._checks import Count, check_count
 from jdl.optim.base import Number, Optimizer
 from jdl.optim.solvers.direction import Direction, Vector, dot, follow, unit
 from jdl.optim.solvers.line_search import STRONG_WOLFE, LineSearch
@@ -110,10 +110,9 @@ def _(
     return jax.vmap(write, axes, axis_size=axis_size)(rows, new, start), True
 
 
-def lbfgs_direction(memory_size: int = 10, scale_init_precond: bool = True) -> Direction:
+def lbfgs_direction(memory_size: Count = 10, scale_init_precond: bool = True) -> Direction:
     """The direction of L-BFGS, for `minimize`; see `lbfgs` for the formula."""
-    check_number("memory_size", memory_size, "[1, inf)")
-    slots = memory_size + 1
+    slots = check_count("memory_size", memory_size) + 1
 
     def init(x: Vector) -> LBFGSMemory:
         def zeros(*shape: int) -> Array:
@@ -205,7 +204,7 @@ def bfgs(
 
 def lbfgs(
     learning_rate: Number | None = None,
-    memory_size: int = 10,
+    memory_size: Count = 10,
     scale_init_precond: bool = True,
     linesearch: LineSearch | None = STRONG_WOLFE,
 ) -> Optimizer:
