@@ -6,6 +6,7 @@ import operator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Count = Any
@@ -84,6 +85,29 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     if count < least:
         raise ValueError(message)
     return count
+
+
+def wide_integers(x: Any) -> jax.Array:
+    """`x` in a signed type of 32 bits or more, where -1 and a number of classes are themselves.
+
+    Comparing with a Python number happens in the array's own type, and 256 is 0 in uint8.
+    """
+    wide = jnp.int64 if x.dtype.itemsize > 4 else jnp.int32
+    return jnp.asarray(x, jax.dtypes.canonicalize_dtype(wide))
+
+
+def check_classes(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Returns `value` as `wide_integers`; raises unless it holds integers in `shape`.
+
+    Raises:
+      ValueError: `value` has another shape, or is of no integer type.
+    """
+    if value.shape != shape or value.dtype.kind not in "iu":
+        raise ValueError(
+            f"`{name}` as integer classes must have shape {shape}, got {value.dtype} of shape "
+            f"{value.shape}."
+        )
+    return wide_integers(value)
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:

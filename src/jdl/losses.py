@@ -15,7 +15,7 @@ Number = Any
 
 def softmax_cross_entropy(
     logits: Float[Array, "batch *steps classes"],
-    targets: Num[Array, "batch *_"],
+    targets: Num[Array, "*_"],
     label_smoothing: Number = 0.0,
     where: Bool[Array, "batch *steps"] | None = None,
 ) -> Float[Array, "batch"]:
@@ -46,7 +46,7 @@ def softmax_cross_entropy(
     smoothing = jnp.asarray(label_smoothing, logits.dtype)
     log_probabilities = jax.nn.log_softmax(logits)
     if jnp.issubdtype(targets.dtype, jnp.integer):
-        _same_shape(targets, logits.shape[:-1], "integer classes")
+        targets = _checks.check_classes("targets", targets, logits.shape[:-1])
         # A comparison instead of a gather: its gradient is no scatter, which vmap makes slow.
         index = jnp.arange(classes).reshape((1,) * targets.ndim + (classes,))
         picked = jnp.where(targets[..., None] == index, log_probabilities, 0).sum(-1)
@@ -62,7 +62,7 @@ def softmax_cross_entropy(
 
 def sigmoid_cross_entropy(
     logits: Float[Array, "batch *tasks"],
-    targets: Shaped[Array, "batch *_"],
+    targets: Shaped[Array, "*_"],
     label_smoothing: Number = 0.0,
 ) -> Float[Array, "batch"]:
     """`-t * log sigmoid(logits) - (1-t) * log(1 - sigmoid(logits))`, `t = (1-s)*target + s/2`.
@@ -87,7 +87,7 @@ def sigmoid_cross_entropy(
 
 
 def squared_error(
-    predictions: Float[Array, "batch *outputs"], targets: Shaped[Array, "batch *_"]
+    predictions: Float[Array, "batch *outputs"], targets: Shaped[Array, "*_"]
 ) -> Float[Array, "batch"]:
     """`(prediction - target)**2`, averaged over an example's outputs. There is no factor 1/2.
 
@@ -107,7 +107,7 @@ def squared_error(
 
 
 def absolute_error(
-    predictions: Float[Array, "batch *outputs"], targets: Shaped[Array, "batch *_"]
+    predictions: Float[Array, "batch *outputs"], targets: Shaped[Array, "*_"]
 ) -> Float[Array, "batch"]:
     """`|prediction - target|`, averaged over an example's outputs; shapes as in `squared_error`."""
     return _per_example(jnp.abs(_error(predictions, targets)))
@@ -115,7 +115,7 @@ def absolute_error(
 
 def huber(
     predictions: Float[Array, "batch *outputs"],
-    targets: Shaped[Array, "batch *_"],
+    targets: Shaped[Array, "*_"],
     delta: Number = 1.0,
 ) -> Float[Array, "batch"]:
     """`e**2 / 2` where the error `e` is at most `delta`, else `delta * (|e| - delta/2)`.
@@ -136,7 +136,7 @@ def huber(
 
 
 def hinge(
-    scores: Float[Array, "batch *tasks"], targets: Shaped[Array, "batch *_"], margin: Number = 1.0
+    scores: Float[Array, "batch *tasks"], targets: Shaped[Array, "*_"], margin: Number = 1.0
 ) -> Float[Array, "batch"]:
     """`max(0, margin - y * score)` with `y` = 1 where the target is positive, else -1.
 
@@ -153,7 +153,7 @@ def hinge(
 
 
 def multiclass_hinge(
-    scores: Float[Array, "batch classes"], targets: Num[Array, "batch"], margin: Number = 1.0
+    scores: Float[Array, "batch classes"], targets: Num[Array, "*_"], margin: Number = 1.0
 ) -> Float[Array, "batch"]:
     """`sum over c != target of max(0, margin + score_c - score_target)`.
 
@@ -167,6 +167,7 @@ def multiclass_hinge(
     _checks.check_number("margin", margin, "[0, inf)")
     scores = _wide(scores)
     classes = scores.shape[1]
+    targets = _checks.check_classes("targets", targets, scores.shape[:1])
     own = targets[:, None] == jnp.arange(classes)[None, :]
     score = jnp.where(own, scores, 0).sum(1, keepdims=True)
     loss = jnp.where(own, 0, jax.nn.relu(margin + scores - score)).sum(1)

@@ -5,28 +5,36 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Num, Shaped
+from jaxtyping import Array, Bool, Float, Num, Shaped
 
 from jdl import _checks
 
 
 def accuracy(
-    logits: Float[Array, "batch *steps classes"], targets: Int[Array, "batch *steps"]
+    logits: Num[Array, "batch *steps classes"], targets: Shaped[Array, "*_"]
 ) -> Float[Array, "batch"]:
     """1 where the largest logit is the target's, else 0; of equal logits the first counts.
 
     With axes between (the steps of a sequence): the share of them that is right.
 
+    Args:
+      logits: one per class.
+      targets: integer classes `(batch, *steps)`.
+
+    Raises:
+      ValueError: `targets` are no integers of that shape.
+
     >>> import jax.numpy as jnp
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).tolist()
     [1.0, 0.0]
     """
+    targets = _checks.check_classes("targets", targets, logits.shape[:-1])
     right = (jnp.argmax(logits, -1) == targets).astype(jnp.float32)
     return right.mean(tuple(range(1, right.ndim)))
 
 
 def top_k_accuracy(
-    logits: Float[Array, "batch classes"], targets: Int[Array, "batch"], k: _checks.Count = 5
+    logits: Num[Array, "batch classes"], targets: Shaped[Array, "*_"], k: _checks.Count = 5
 ) -> Float[Array, "batch"]:
     """1 where fewer than `k` classes come before the target's, else 0.
 
@@ -39,8 +47,9 @@ def top_k_accuracy(
       k: from 1 to the number of classes.
 
     Raises:
-      ValueError: `k` is outside that range.
+      ValueError: `k` is outside that range; `targets` are no integers `(batch,)`.
     """
+    targets = _checks.check_classes("targets", targets, logits.shape[:1])
     classes = logits.shape[1]
     if _checks.check_count("k", k) > classes:
         raise ValueError(f"`k` must be in [1, {classes}], the number of classes, got k={k}.")
@@ -52,7 +61,7 @@ def top_k_accuracy(
 
 
 def binary_accuracy(
-    logits: Float[Array, "batch *tasks"], targets: Shaped[Array, "batch *_"]
+    logits: Num[Array, "batch *tasks"], targets: Shaped[Array, "*_"]
 ) -> Float[Array, "batch"]:
     """1 where the logit is positive and the target is too (1 or True), or neither; mean over tasks.
 
@@ -70,9 +79,14 @@ def binary_accuracy(
 
 
 def confusion(
-    logits: Float[Array, "batch classes"], targets: Int[Array, "batch"]
+    logits: Num[Array, "batch classes"], targets: Shaped[Array, "*_"]
 ) -> Float[Array, "classes classes"]:
-    """Counts: row the true class, column the one of the largest logit. Batches add up."""
+    """Counts: row the true class, column the one of the largest logit. Batches add up.
+
+    Raises:
+      ValueError: `targets` are no integers `(batch,)`.
+    """
+    targets = _checks.check_classes("targets", targets, logits.shape[:1])
     index = jnp.arange(logits.shape[1])[None, :]
     true = (targets[:, None] == index).astype(jnp.float32)
     predicted = (jnp.argmax(logits, 1)[:, None] == index).astype(jnp.float32)
@@ -103,8 +117,8 @@ def start() -> Average:
 
 def add(
     average: Average,
-    values: Num[Array, "batch"],
-    weights: Num[Array, "batch"] | Bool[Array, "batch"] | None = None,
+    values: Num[Array, "*shape"] | Bool[Array, "*shape"],
+    weights: Shaped[Array, "*_"] | None = None,
 ) -> Average:
     """`average` with one batch more.
 
@@ -113,10 +127,18 @@ def add(
       values: one per example.
       weights: one per example; a mask leaves padding out, whatever its value,
         NaN included. None is 1 each.
+
+    Raises:
+      ValueError: `weights` have another shape than `values`.
     """
     if weights is None:
         weights = jnp.ones(values.shape, jnp.float32)
-    weights = weights.astype(jnp.promote_types(values.dtype, jnp.float32))
+    if weights.shape != values.shape:
+        raise ValueError(
+            f"`weights` must have the values' shape {values.shape}, got {weights.shape}."
+        )
+    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    weights = weights.astype(values.dtype)
     weighted = jnp.where(weights == 0, 0, weights * values)
     return Average(average.total + weighted.sum(), average.weight + weights.sum())
 

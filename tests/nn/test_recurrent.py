@@ -110,7 +110,7 @@ def test_last_first_and_mean_step_by_hand():
     mask = jnp.array([[True, True, True], [True, False, False], [False, False, False]])
     x = nn.Masked(values, mask)
     assert nn.last_step(x)[:, 0].tolist() == [6, 4, 0]
-    assert nn.first_step(x)[:, 0].tolist() == [1, 4, 7]
+    assert nn.first_step(x)[:, 0].tolist() == [1, 4, 0]
     assert nn.mean_step(x)[:, 0].tolist() == [3, 4, 0]
     assert nn.last_step(values)[:, 0].tolist() == [6, 9, 9]
     assert nn.first_step(values)[:, 0].tolist() == [1, 4, 7]

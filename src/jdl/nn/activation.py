@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Num, Shaped
 
 from jdl import _checks
-from jdl.nn.base import Number, in_float32
+from jdl.nn.base import Number, as_floating, in_float32
 
 
 def identity(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
@@ -15,22 +15,22 @@ def identity(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     return x
 
 
-def sigmoid(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def sigmoid(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`1 / (1 + exp(-x))`: in (0, 1), never zero-centred, flat for large `|x|`."""
-    return jax.nn.sigmoid(x)
+    return jax.nn.sigmoid(as_floating(x))
 
 
-def tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def tanh(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`(exp(x) - exp(-x)) / (exp(x) + exp(-x))`: zero-centred, flat for large `|x|`."""
-    return jnp.tanh(x)
+    return jnp.tanh(as_floating(x))
 
 
-def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def relu(x: Num[Array, "*shape"]) -> Num[Array, "*shape"]:
     """`max(x, 0)`; the gradient at 0 is 0."""
     return jax.nn.relu(x)
 
 
-def leaky_relu(x: Float[Array, "*shape"], slope: Number = 0.01) -> Float[Array, "*shape"]:
+def leaky_relu(x: Num[Array, "*shape"], slope: Number = 0.01) -> Float[Array, "*shape"]:
     """`x` where positive, else `slope * x`: a unit that is off still learns.
 
     Args:
@@ -38,10 +38,11 @@ def leaky_relu(x: Float[Array, "*shape"], slope: Number = 0.01) -> Float[Array, 
       slope: in (-inf, inf); 0 is ReLU, 1 the identity.
     """
     _checks.check_number("slope", slope, "(-inf, inf)")
+    x = as_floating(x)
     return jnp.where(x > 0, x, (in_float32(slope, x) * x).astype(x.dtype))
 
 
-def elu(x: Float[Array, "*shape"], alpha: Number = 1.0) -> Float[Array, "*shape"]:
+def elu(x: Num[Array, "*shape"], alpha: Number = 1.0) -> Float[Array, "*shape"]:
     """`x` where positive, else `alpha * (exp(x) - 1)`.
 
     Args:
@@ -51,25 +52,26 @@ def elu(x: Float[Array, "*shape"], alpha: Number = 1.0) -> Float[Array, "*shape"
     Clevert, Unterthiner, Hochreiter 2016.
     """
     _checks.check_number("alpha", alpha, "[0, inf)")
+    x = as_floating(x)
     # The exponential of a large positive x, unused, would still make its gradient NaN.
     negative = jnp.where(x > 0, 0, x)
     return jnp.where(x > 0, x, (in_float32(alpha, x) * jnp.expm1(negative)).astype(x.dtype))
 
 
-def selu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def selu(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`1.0507 * elu(x, 1.6733)`: keeps mean 0 and variance 1 through depth with LeCun normal.
 
     Klambauer, Unterthiner, Mayr, Hochreiter 2017.
     """
-    return jax.nn.selu(x)
+    return jax.nn.selu(as_floating(x))
 
 
-def softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def softplus(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`log(1 + exp(x))`: a smooth ReLU."""
-    return jax.nn.softplus(x)
+    return jax.nn.softplus(as_floating(x))
 
 
-def gelu(x: Float[Array, "*shape"], approximate: bool = True) -> Float[Array, "*shape"]:
+def gelu(x: Num[Array, "*shape"], approximate: bool = True) -> Float[Array, "*shape"]:
     """`x * Phi(x)`, `Phi` the normal distribution function.
 
     Args:
@@ -79,19 +81,19 @@ def gelu(x: Float[Array, "*shape"], approximate: bool = True) -> Float[Array, "*
 
     Hendrycks, Gimpel 2016.
     """
-    return jax.nn.gelu(x, approximate)
+    return jax.nn.gelu(as_floating(x), approximate)
 
 
-def silu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def silu(x: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`x * sigmoid(x)`, also called swish."""
-    return jax.nn.silu(x)
+    return jax.nn.silu(as_floating(x))
 
 
-def softmax(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
+def softmax(x: Num[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
     """`exp(x) / sum(exp(x))` along `axis`. Losses take logits: this is for probabilities."""
-    return jax.nn.softmax(x, axis)
+    return jax.nn.softmax(as_floating(x), axis)
 
 
-def log_softmax(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
+def log_softmax(x: Num[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
     """`log(softmax(x))` along `axis`, without under- or overflow."""
-    return jax.nn.log_softmax(x, axis)
+    return jax.nn.log_softmax(as_floating(x), axis)

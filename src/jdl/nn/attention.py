@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from jdl import _checks
 from jdl.nn import initializer
-from jdl.nn.base import Key, Layer, Masked, Number, Params, State, parameter_dtype
+from jdl.nn.base import Key, Layer, Masked, Number, Params, State, as_floating, parameter_dtype
 from jdl.nn.linear import dense
 
 
@@ -129,6 +129,7 @@ def learned_positions(
         time = values.shape[1]
         if time > length:
             raise ValueError(f"learned_positions({length}) was given sequences of {time} steps.")
+        values = as_floating(values)
         y = values + params["embedding"][None, :time].astype(values.dtype)
         return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
 
@@ -148,6 +149,7 @@ def sinusoidal_positions(x: Any) -> Any:
     _, time, features = x.shape
     if features % 2:
         raise ValueError(f"sinusoidal_positions needs an even number of features, got {features}.")
+    x = as_floating(x)
     angles = _angles(time, features // 2, 10000.0, parameter_dtype(x))
     waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(1, time, features)
     return x + waves.astype(x.dtype)

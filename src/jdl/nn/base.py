@@ -112,6 +112,14 @@ def parameter_dtype(x: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def as_floating(x: Any) -> Any:
+    """`x` itself where it is floating; integers in the dtype of a layer's parameters.
+
+    Pixels and counts come in narrow integers, into which no result may be cast back.
+    """
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(parameter_dtype(x))
+
+
 def in_float32(number: Number, x: Array) -> Array:
     """`number` as an array in float32 or, where `x` is wider, the dtype of `x`.
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jdl import _checks
 from jdl.nn import activation
-from jdl.nn.base import Key, Layer, Number, Params, State, in_float32
+from jdl.nn.base import Key, Layer, Number, Params, State, as_floating, in_float32
 
 
 def dropout(rate: Number, form: str = "inverted") -> Layer:
@@ -49,6 +49,7 @@ def dropout(rate: Number, form: str = "inverted") -> Layer:
             raise ValueError(
                 "dropout needs a key in training: call apply(..., key=key, train=True)."
             )
+        x = as_floating(x)
         if key is not None and (train or form == "monte_carlo"):
             keep = 1 - in_float32(rate, x)
             mask = _uniform(key, x.shape) < keep

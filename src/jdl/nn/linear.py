@@ -16,6 +16,7 @@ from jdl.nn.base import (
     Number,
     Params,
     State,
+    as_floating,
     over_features,
     parameter_dtype,
 )
@@ -100,6 +101,7 @@ def embedding(
         if not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise TypeError(f"embedding needs integer tokens, got {tokens.dtype}.")
         # A negative index would count from the end.
+        tokens = _checks.wide_integers(tokens)
         tokens = jnp.where(tokens < 0, size, tokens)
         rows = along_batch(lambda tokens, table: jnp.take(table, tokens, axis=0, mode="fill"))
         y = rows(tokens, params["embedding"])
@@ -167,6 +169,7 @@ def prelu(slope: Number = 0.25, *, shared: bool = True) -> Layer:
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
+        x = as_floating(x)
         learned = params["slope"] if shared else over_features(params["slope"], x)
         return jnp.where(x > 0, x, (learned * x).astype(x.dtype)), state
 

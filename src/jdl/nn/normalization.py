@@ -14,6 +14,7 @@ from jdl.nn.base import (
     Number,
     Params,
     State,
+    as_floating,
     over_features,
     parameter_dtype,
 )
@@ -72,6 +73,7 @@ def batch_norm(
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
+        x = as_floating(x)
         wide = x.astype(parameter_dtype(x))
         if not train:
             mean, var = state["mean"], state["var"]
@@ -117,6 +119,7 @@ def layer_norm(*, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = T
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
+        x = as_floating(x)
         wide = x.astype(parameter_dtype(x))
         y = _standardised(wide, (-1,), eps)
         return _scaled(y, params).astype(x.dtype), state
@@ -157,6 +160,7 @@ def group_norm(
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
+        x = as_floating(x)
         wide = x.astype(parameter_dtype(x))
         cut = wide.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
         y = _standardised(cut, (*range(1, x.ndim - 1), -1), eps).reshape(x.shape)
@@ -185,6 +189,7 @@ def rms_norm(*, eps: Number = 1e-6, use_scale: bool = True) -> Layer:
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
+        x = as_floating(x)
         wide = x.astype(parameter_dtype(x))
         y = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + eps)
         return _scaled(y, params).astype(x.dtype), state

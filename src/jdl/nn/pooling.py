@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
-from jdl.nn.base import Key, Layer, Params, State
+from jdl.nn.base import Key, Layer, Params, State, as_floating
 from jdl.nn.convolution import Padding, Sizes, paddings, sizes
 from jdl.nn.sharding import along_batch
 
@@ -73,19 +73,19 @@ def avg_pool(
 
     def pool(x: Any) -> Any:
         size, step, pads = _windows(x, window, stride, padding)
+        x = as_floating(x)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         count: Any = math.prod(size)
         if not count_padding:
             count = _sum(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype), size, step, pads)
-        mean = _sum(wide, size, step, pads) / count
-        return mean.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else mean
+        return (_sum(wide, size, step, pads) / count).astype(x.dtype)
 
     return _layer("avg_pool", pool)
 
 
 def global_max_pool(
-    x: Float[Array | np.ndarray, "batch *space channels"],
-) -> Float[Array, "batch channels"]:
+    x: Num[Array | np.ndarray, "batch *space channels"],
+) -> Num[Array, "batch channels"]:
     """The largest value of each channel over all of space; ties as in `max_pool`.
 
     >>> import jax.numpy as jnp
@@ -99,7 +99,7 @@ def global_max_pool(
 
 
 def global_avg_pool(
-    x: Float[Array | np.ndarray, "batch *space channels"],
+    x: Num[Array | np.ndarray, "batch *space channels"],
 ) -> Float[Array, "batch channels"]:
     """The mean of each channel over all of space, summed in float32 or wider.
 
@@ -107,6 +107,7 @@ def global_avg_pool(
     >>> global_avg_pool(jnp.arange(6.0).reshape(1, 3, 2)).tolist()
     [[2.0, 3.0]]
     """
+    x = as_floating(x)
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return wide.mean(axis=tuple(range(1, x.ndim - 1))).astype(x.dtype)
 

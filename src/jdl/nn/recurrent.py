@@ -18,6 +18,7 @@ from jdl.nn.base import (
     Number,
     Params,
     State,
+    as_floating,
     over_features,
     parameter_dtype,
 )
@@ -186,17 +187,24 @@ def last_step(x: Any) -> Float[Array, "batch features"]:
 
 
 def first_step(x: Any) -> Float[Array, "batch features"]:
-    """The first step of each sequence: the final `h` of a layer that runs backwards."""
-    return x.values[:, 0] if isinstance(x, Masked) else x[:, 0]
+    """The first step of each sequence: the final `h` of a layer that runs backwards.
+
+    A sequence of length 0 gives 0.
+    """
+    if not isinstance(x, Masked):
+        return x[:, 0]
+    return jnp.where(x.mask[:, :1], x.values[:, 0], 0)
 
 
 def mean_step(x: Any) -> Float[Array, "batch features"]:
     """The mean over each sequence's real steps; 0 for a sequence of length 0."""
     if not isinstance(x, Masked):
         return jnp.mean(x, axis=1)
+    values = as_floating(x.values)
+    wide = values.astype(parameter_dtype(values))
     count = jnp.clip(jnp.sum(x.mask, axis=1, keepdims=True), min=1)
-    total = jnp.sum(jnp.where(x.mask[..., None], x.values, 0), axis=1)
-    return total / count.astype(total.dtype)
+    total = jnp.sum(jnp.where(x.mask[..., None], wide, 0), axis=1)
+    return (total / count.astype(wide.dtype)).astype(values.dtype)
 
 
 def _recurrent(

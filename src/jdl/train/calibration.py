@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Shaped
 
-from jdl._checks import check_count, check_number
+from jdl._checks import check_classes, check_count, check_number
 
 
 class Reliability(NamedTuple):
@@ -26,7 +26,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(
-    probabilities: Float[Any, "examples classes"], labels: Int[Any, " examples"], bins: int = 15
+    probabilities: Float[Any, "examples classes"], labels: Shaped[Any, "*_"], bins: int = 15
 ) -> Reliability:
     """Sorts examples by the largest probability into `bins` intervals `((b - 1)/bins, b/bins]`.
 
@@ -36,12 +36,12 @@ def reliability(
       bins: how many, static.
 
     Raises:
-      ValueError: `bins` is below 1.
+      ValueError: `bins` is below 1; `labels` are no integers `(examples,)`.
     """
     bins = check_count("bins", bins)
-    probabilities = jnp.asarray(probabilities)
+    probabilities, labels = _wide(probabilities, labels)
     confidence = jnp.max(probabilities, -1)
-    right = (jnp.argmax(probabilities, -1) == jnp.asarray(labels)).astype(confidence.dtype)
+    right = (jnp.argmax(probabilities, -1) == labels).astype(confidence.dtype)
     index = jnp.clip(jnp.ceil(confidence * bins) - 1, 0, bins - 1)
     member = (index[:, None] == jnp.arange(bins)[None, :]).astype(confidence.dtype)
     count = member.sum(0)
@@ -49,7 +49,7 @@ def reliability(
 
 
 def calibration_error(
-    probabilities: Float[Any, "examples classes"], labels: Int[Any, " examples"], bins: int = 15
+    probabilities: Float[Any, "examples classes"], labels: Shaped[Any, "*_"], bins: int = 15
 ) -> Float[Array, ""]:
     """The expected calibration error: `sum_b examples_b / n * |accuracy_b - confidence_b|`.
 
@@ -90,7 +90,7 @@ def with_temperature(
 
 
 def fit_temperature(
-    probabilities: Float[Any, "examples classes"], labels: Int[Any, " examples"]
+    probabilities: Float[Any, "examples classes"], labels: Shaped[Any, "*_"]
 ) -> Float[Array, ""]:
     """The temperature with the smallest cross-entropy, from a split that was not trained on.
 
@@ -106,8 +106,9 @@ def fit_temperature(
 
     Guo, Pleiss, Sun, Weinberger 2017, section 4.2.
     """
+    probabilities, labels = _wide(probabilities, labels)
     z = _logits(probabilities)
-    own = jnp.take_along_axis(z, jnp.asarray(labels)[:, None], 1)[:, 0]
+    own = jnp.take_along_axis(z, labels[:, None], 1)[:, 0]
 
     def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
@@ -119,6 +120,13 @@ def fit_temperature(
     ends = jnp.log(jnp.asarray([1e-3, 1e3], z.dtype))
     low, high = jax.lax.fori_loop(0, 40, halve, (ends[0], ends[1]))
     return jnp.exp(-(low + high) / 2)
+
+
+def _wide(probabilities: Any, labels: Any) -> tuple[Array, Array]:
+    """Probabilities in float32 or wider, and their labels as integers that fit every class."""
+    probabilities = jnp.asarray(probabilities)
+    labels = check_classes("labels", jnp.asarray(labels), probabilities.shape[:1])
+    return probabilities.astype(jnp.promote_types(probabilities.dtype, jnp.float32)), labels
 
 
 def _logits(probabilities: Any) -> Array:
