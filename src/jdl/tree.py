@@ -60,9 +60,32 @@ def dot(a: PyTree, b: PyTree) -> Scalar:
     return sum(jax.tree.leaves(jax.tree.map(leaf, a, b)), start=jnp.zeros((), jnp.float32))
 
 
+@jax.custom_jvp
+def root(x: Array) -> Array:
+    """The square root, whose derivative is 0 instead of infinite at 0.
+
+    Gradients that are exactly 0 (a dead unit, an unused embedding, a solved problem) make
+    sums of squares 0; a derivative through them, as a hypergradient takes, must not be NaN.
+    """
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals: Any, tangents: Any) -> Any:
+    y = jnp.sqrt(primals[0])
+    slope = jnp.where(y > 0, 0.5 / jnp.where(y > 0, y, 1), 0)
+    return y, slope * tangents[0]
+
+
+def reciprocal_root(x: Array) -> Array:
+    """`1 / sqrt(x)`, and 0 with derivative 0 where `x` is 0."""
+    length = root(x)
+    return 1 / jnp.where(length > 0, length, jnp.inf)
+
+
 def norm(a: PyTree) -> Float[Array, ""]:
-    """The Euclidean norm over all leaves together, in float32 or wider."""
-    return jnp.sqrt(dot(a, a))
+    """The Euclidean norm over all leaves, in float32 or wider, whose derivative at 0 is 0."""
+    return root(dot(a, a))
 
 
 def all_finite(a: PyTree) -> Scalar:

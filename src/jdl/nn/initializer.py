@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jdl import _checks
+from jdl import _checks, tree
 
 Key = Any
 Number = Any
@@ -114,7 +114,7 @@ def variance_scaling(scale: Number, fan: str, distribution: str = "normal") -> I
     def init(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         fan_in, fan_out = fans(shape)
         n = {"in": fan_in, "out": fan_out, "average": (fan_in + fan_out) / 2}[fan]
-        stddev = jnp.sqrt(jnp.asarray(scale, _wide(dtype)) / n)
+        stddev = tree.root(jnp.asarray(scale, _wide(dtype)) / n)
         if distribution == "normal":
             return normal(stddev)(key, shape, dtype)
         if distribution == "truncated":

@@ -103,21 +103,3 @@ def check_learning_rate(learning_rate: Number) -> None:
         "(0, inf)",
         fix="To keep some parameters as they are, use `optim.freeze`.",
     )
-
-
-@jax.custom_jvp
-def root(x: jax.Array) -> jax.Array:
-    """The square root, whose derivative is 0 instead of infinite at 0.
-
-    A weight whose gradient has always been exactly 0 (a dead unit, an unused
-    embedding) has a second moment of 0; differentiating through the update, as a
-    hypergradient does, must not turn that into NaN.
-    """
-    return jnp.sqrt(x)
-
-
-@root.defjvp
-def _root_jvp(primals: Any, tangents: Any) -> Any:
-    y = jnp.sqrt(primals[0])
-    slope = jnp.where(y > 0, 0.5 / jnp.where(y > 0, y, 1), 0)
-    return y, slope * tangents[0]

@@ -18,9 +18,9 @@ from jdl.optim.base import (
     at_step,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.transforms.gradient import select
+from jdl.tree import root
 
 
 class AdamState(NamedTuple):

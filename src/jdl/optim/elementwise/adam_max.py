@@ -17,10 +17,10 @@ from jdl.optim.base import (
     at_step,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import AdamState, check_betas, two_moments
 from jdl.optim.transforms.gradient import select
+from jdl.tree import root
 
 
 class AmsgradState(NamedTuple):

@@ -18,9 +18,9 @@ from jdl.optim.base import (
     at_step,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import AdamState, check_betas, two_moments, unbiased
+from jdl.tree import root
 
 
 def radam(
@@ -76,7 +76,7 @@ def radam(
         trusted = n >= enough
         # Where the variance is not trusted the root's argument may be negative.
         safe = jnp.where(trusted, (n - 4) * (n - 2) * big / ((big - 4) * (big - 2) * n), 1)
-        r = jnp.sqrt(safe)
+        r = root(safe)
 
         def rule(g: Array, w: Any, m: Array, v: Array) -> tuple[Array, Array, Array]:
             m = beta1 * m + (1 - beta1) * g

@@ -17,10 +17,10 @@ from jdl.optim.base import (
     at_step,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import check_betas
 from jdl.optim.transforms.gradient import select
+from jdl.tree import root
 
 
 class AdanState(NamedTuple):

@@ -17,9 +17,9 @@ from jdl.optim.base import (
     at_step,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.transforms.gradient import select
+from jdl.tree import root
 
 
 def _over(g: Array, c: Array, eps: Array, eps_in_sqrt: bool) -> Array:

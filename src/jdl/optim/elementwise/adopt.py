@@ -18,9 +18,9 @@ from jdl.optim.base import (
     Updates,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import AdamState, check_betas, two_moments
+from jdl.tree import root
 
 
 def _fourth_root(step: Array) -> Array:

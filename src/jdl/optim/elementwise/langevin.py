@@ -19,6 +19,7 @@ from jdl.optim.base import (
     check_learning_rate,
     next_count,
 )
+from jdl.tree import root
 
 
 class NoisyState(NamedTuple):
@@ -57,7 +58,7 @@ def noisy_sgd(
 
     def scales(step: Array) -> tuple[Any, Any]:
         lr, variance, power = values_at(step, learning_rate, eta, gamma)
-        return lr, lr * jnp.sqrt(variance / next_count(step) ** power)
+        return lr, lr * root(variance / next_count(step) ** power)
 
     return _descent_with_noise(scales, key, "noisy_sgd")
 
@@ -91,7 +92,7 @@ def sgld(learning_rate: Number, temperature: Number = 1.0, key: Any = None) -> O
 
     def scales(step: Array) -> tuple[Any, Any]:
         lr, heat = values_at(step, learning_rate, temperature)
-        return lr, jnp.sqrt(2 * lr * heat)
+        return lr, root(2 * lr * heat)
 
     return _descent_with_noise(scales, key, "sgld")
 

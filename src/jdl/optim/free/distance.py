@@ -30,8 +30,8 @@ from jdl.optim.base import (
     at_step,
     check_learning_rate,
     next_count,
-    root,
 )
+from jdl.tree import root
 
 
 class DistanceState(NamedTuple):

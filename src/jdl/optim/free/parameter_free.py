@@ -32,9 +32,9 @@ from jdl.optim.base import (
     at_step,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import check_betas
+from jdl.tree import root
 
 
 class ProdigyState(NamedTuple):
@@ -129,9 +129,9 @@ def prodigy(
         lr, c1, c2, e, d0, coefficient, decay = values_at(
             state.step, learning_rate, b1, b2, eps, estim_lr0, estim_lr_coef, weight_decay
         )
-        c3 = jnp.sqrt(c2) if beta3 is None else at_step(beta3, state.step)
+        c3 = root(c2) if beta3 is None else at_step(beta3, state.step)
         t, d = next_count(state.step), state.distance
-        rate = lr * d * jnp.sqrt(1 - c2**t) / (1 - c1**t)
+        rate = lr * d * root(1 - c2**t) / (1 - c1**t)
         gone = jax.tree.map(lambda w0, w: w0 - wide(w), state.start, params)
         numerator = c3 * state.numerator + d / d0 * rate * tree.dot(grads, gone)
         share = d / d0 * (d if safeguard_warmup else rate)
@@ -233,8 +233,8 @@ def dadapt_adamw(
     ) -> tuple[Updates, DAdaptState]:
         params = given(params, "dadapt_adamw")
         lr, c1, c2, e, decay = values_at(state.step, learning_rate, b1, b2, eps, weight_decay)
-        t, d, q = next_count(state.step), state.distance, jnp.sqrt(c2)
-        rate = lr * d * jnp.sqrt(1 - c2**t) / (1 - c1**t)
+        t, d, q = next_count(state.step), state.distance, root(c2)
+        rate = lr * d * root(1 - c2**t) / (1 - c1**t)
         # Where the root is 0 so is the sum; a maximum, unlike `over`, joins the reduction.
         scaled = jax.tree.map(
             lambda s, v: s / jnp.maximum(root(v) + e, jnp.finfo(v.dtype).tiny),

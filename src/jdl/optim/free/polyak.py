@@ -19,6 +19,7 @@ from jdl.optim.base import (
     check_learning_rate,
     next_count,
 )
+from jdl.optim.schedules.decay import minus
 
 
 class PolyakState(NamedTuple):
@@ -152,7 +153,7 @@ def asgd(
             before, learning_rate, lambd, alpha, t0, weight_decay
         )
         rate = lr / (1 + rho * lr * before) ** power
-        share = 1 / jnp.maximum(1, before - start)
+        share = 1 / jnp.maximum(1, minus(before, start))
 
         def rule(g: Array, w: Array, x: Array) -> tuple[Array, Array]:
             u = -rate * (g + decay * w + rho * w)

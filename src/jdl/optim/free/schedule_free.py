@@ -30,11 +30,11 @@ from jdl.optim.base import (
     chain,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import check_betas
 from jdl.optim.elementwise.descent import sgd
 from jdl.optim.transforms.gradient import add_decayed_weights
+from jdl.tree import root
 
 
 class ScheduleFreeState(NamedTuple):

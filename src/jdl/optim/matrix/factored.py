@@ -20,6 +20,8 @@ from jdl.optim.base import (
     check_learning_rate,
     next_count,
 )
+from jdl.optim.schedules.decay import minus
+from jdl.tree import root
 
 
 class AdafactorState(NamedTuple):
@@ -144,7 +146,7 @@ def adafactor(
             eps,
         )
         t = next_count(state.step)
-        d = 1 - jnp.maximum(t - offset, 1) ** -rate
+        d = 1 - jnp.maximum(minus(t, offset), 1) ** -rate
 
         def rule(
             g: Any, row: Any, column: Any, v: Any, m: Any, w: Any, decays: bool
@@ -153,14 +155,14 @@ def adafactor(
             squares = square(g) + e
             if axes is None:
                 v = d * v + (1 - d) * squares
-                u = g * v**-0.5
+                u = g / root(v)
             else:
                 short, long = axes
                 row = d * row + (1 - d) * jnp.mean(squares, axis=long)
                 column = d * column + (1 - d) * jnp.mean(squares, axis=short)
                 average = jnp.mean(row, axis=short - (short > long), keepdims=True)
-                u = g * jnp.expand_dims((row / average) ** -0.5, long)
-                u = u * jnp.expand_dims(column**-0.5, short)
+                u = g / jnp.expand_dims(root(row / average), long)
+                u = u / jnp.expand_dims(root(column), short)
             u = u / jnp.maximum(1, _rms(u) / threshold)
             u = lr * u * jnp.maximum(_rms(wide(w)), 1e-3) if multiply_by_parameter_scale else lr * u
             if momentum is not None:
@@ -183,4 +185,4 @@ def adafactor(
 
 
 def _rms(x: Array) -> Array:
-    return jnp.sqrt(jnp.mean(square(x)))
+    return root(jnp.mean(square(x)))

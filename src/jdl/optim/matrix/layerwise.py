@@ -29,9 +29,9 @@ from jdl.optim.base import (
     Updates,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import check_betas
+from jdl.tree import root
 
 
 class LarsState(NamedTuple):

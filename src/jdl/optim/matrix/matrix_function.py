@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from jdl._checks import Count, check_choice, check_count
-from jdl.optim._leaves import over
+from jdl.optim._leaves import over, square
+from jdl.tree import reciprocal_root, root
 
 NEWTON_SCHULZ = {
     "standard": (3.4445, -4.7750, 2.0315),
@@ -58,14 +59,14 @@ def orthogonalize(
     tall = x.shape[-2] > x.shape[-1]
     x = jnp.swapaxes(x, -1, -2) if tall else x
     if preconditioning in ("frobenius", "spectral"):
-        order: Any = "fro" if preconditioning == "frobenius" else 2
-        x = over(x, jnp.linalg.norm(x, ord=order, axis=(-2, -1), keepdims=True) + eps)
+        spectral = preconditioning == "spectral"
+        size = jnp.linalg.norm(x, 2, (-2, -1), keepdims=True) if spectral else _frobenius(x)
+        x = over(x, size + eps)
     elif preconditioning == "schatten":
-        size = jnp.linalg.norm(x @ _adjoint(x), axis=(-2, -1), keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.maximum(size, eps))
+        x = x * reciprocal_root(jnp.maximum(_frobenius(x @ _adjoint(x)), eps))
     else:
         size = jnp.sum(jnp.abs(x @ _adjoint(x)), axis=-1, keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.maximum(size, eps))
+        x = x * reciprocal_root(jnp.maximum(size, eps))
     for a, b, c in rows:
         s = x @ _adjoint(x)
         x = a * x + (b * s + c * (s @ s)) @ x
@@ -97,10 +98,8 @@ def inverse_root(
     check_choice("method", method, ["eigh", "newton"])
     newton_steps = check_count("newton_steps", newton_steps, 0)
     if method == "eigh":
-        values, vectors = jnp.linalg.eigh(matrix)
-        values = jnp.maximum(values, 0) + eps
-        powers = jnp.where(values > 0, jnp.where(values > 0, values, 1) ** -exponent, 0)
-        return (vectors * powers[None, :]) @ vectors.T
+        power, offset = (jnp.asarray(x, matrix.dtype) for x in (exponent, eps))
+        return _inverse_root(matrix, power, offset)
     if isinstance(exponent, jax.Array) or round(1 / exponent) != 1 / exponent:
         raise ValueError(
             f'`exponent` must be 1/p for a whole number p with method="newton", got '
@@ -111,14 +110,55 @@ def inverse_root(
     a = matrix + eps * eye
     # With z = (1 + p) / (2 |A|) every eigenvalue of M = z A lies in (0, (1 + p) / 2],
     # from where the iteration brings it to 1 and x to (A)**(-1/p).
-    z = over(jnp.asarray((1 + p) / 2, a.dtype), jnp.linalg.norm(a))
+    z = over(jnp.asarray((1 + p) / 2, a.dtype), _frobenius(a)[0, 0])
 
     def step(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
         x, m = pair
         factor = ((p + 1) * eye - m) / p
         return x @ factor, jnp.linalg.matrix_power(factor, p) @ m
 
-    return jax.lax.fori_loop(0, newton_steps, step, (z ** (1 / p) * eye, z * a))[0]
+    return jax.lax.fori_loop(0, newton_steps, step, (inverse_power(z, -1 / p) * eye, z * a))[0]
+
+
+def inverse_power(x: Array, exponent: Any) -> Array:
+    """`x**-exponent`, and 0 with derivative 0 where `x` is 0."""
+    return jnp.where(x > 0, jnp.where(x > 0, x, 1) ** -exponent, 0)
+
+
+@jax.custom_jvp
+def _inverse_root(matrix: Array, exponent: Array, eps: Array) -> Array:
+    values, vectors = jnp.linalg.eigh(matrix)
+    powers = inverse_power(jnp.maximum(values, 0) + eps, exponent)
+    return (vectors * powers[None, :]) @ vectors.T
+
+
+@_inverse_root.defjvp
+def _inverse_root_jvp(primals: Any, tangents: Any) -> Any:
+    """The derivative of a function of a matrix, by divided differences of its eigenvalues.
+
+    That of `eigh` itself divides by the differences alone, and is NaN where two
+    eigenvalues are equal, as they are wherever a row of gradients is 0.
+    """
+    (matrix, exponent, eps), (change, by_exponent, by_eps) = primals, tangents
+    values, vectors = jnp.linalg.eigh(matrix)
+    values = jnp.maximum(values, 0) + eps
+    powers = inverse_power(values, exponent)
+    gap = values[:, None] - values[None, :]
+    middle = (values[:, None] + values[None, :]) / 2
+    near = jnp.abs(gap) <= jnp.finfo(matrix.dtype).eps ** (1 / 3) * middle
+    quotient = (powers[:, None] - powers[None, :]) / jnp.where(near, 1, gap)
+    slope = jnp.where(near, -exponent * inverse_power(middle, exponent + 1), quotient)
+    change = vectors.T @ ((change + change.T) / 2) @ vectors + by_eps * jnp.eye(
+        values.size, dtype=matrix.dtype
+    )
+    logarithm = jnp.log(jnp.where(values > 0, values, 1))
+    inner = slope * change - by_exponent * jnp.diag(logarithm * powers)
+    root = (vectors * powers[None, :]) @ vectors.T
+    return root, vectors @ inner @ vectors.T
+
+
+def _frobenius(x: Array) -> Array:
+    return root(jnp.sum(square(x), (-2, -1), keepdims=True))
 
 
 def _adjoint(x: Array) -> Array:

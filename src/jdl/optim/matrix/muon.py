@@ -30,10 +30,10 @@ from jdl.optim.base import (
     Updates,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import check_betas
 from jdl.optim.matrix.matrix_function import NEWTON_SCHULZ, orthogonalize
+from jdl.tree import root
 
 
 class MuonDimensionNumbers(NamedTuple):

@@ -28,11 +28,11 @@ from jdl.optim.base import (
     Updates,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.matrix._axes import along, gram
 from jdl.optim.matrix.layerwise import norm
-from jdl.optim.matrix.matrix_function import inverse_root
+from jdl.optim.matrix.matrix_function import inverse_power, inverse_root
+from jdl.tree import root
 
 
 class ShampooState(NamedTuple):
@@ -200,7 +200,7 @@ def shampoo(
                 if s.ndim == 2:
                     u = along(matrix, u, axis)
                 else:
-                    size = over(jnp.ones_like(s), (s + e) ** power(len(entries)))
+                    size = inverse_power(s + e, power(len(entries)))
                     u = u * size.reshape([-1 if a == axis else 1 for a in range(u.ndim)])
             u, g = u.reshape(m.shape), g.reshape(m.shape)
             if graft == "adagrad":

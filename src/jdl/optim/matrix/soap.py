@@ -28,10 +28,10 @@ from jdl.optim.base import (
     Updates,
     check_learning_rate,
     next_count,
-    root,
 )
 from jdl.optim.elementwise.adam import check_betas
 from jdl.optim.matrix._axes import along, gram
+from jdl.tree import root
 
 
 class SoapState(NamedTuple):
@@ -163,7 +163,7 @@ def soap(
             g = wide(g)
             m = c1 * m + fresh1 * g
             v = c2 * v + fresh2 * _turn(g, bases) ** 2
-            h = over(_turn(m, bases) * jnp.sqrt(debias2), root(v) + e)
+            h = over(_turn(m, bases) * root(debias2), root(v) + e)
             u = over(_turn_back(h, bases), debias1 * jnp.ones(()))
             u = u + jnp.where(first, 0, decay) * wide(w) if decays else u
             statistics = tuple(

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jdl._checks import check_number
 from jdl.optim.base import Schedule
-from jdl.optim.schedules.decay import Value, real
+from jdl.optim.schedules.decay import Value, minus, phase, real
 from jdl.optim.schedules.join import (
     join_schedules,
     piecewise_interpolate_schedule,
@@ -103,6 +103,8 @@ def cosine_restarts(
 
         end_value + (init_value - end_value) * (1 + cos(pi * since / length)) / 2
 
+    Each start is rounded to a whole step.
+
     Args:
       init_value: the value at each start.
       first_steps: length of the first cycle, in (0, inf).
@@ -121,14 +123,15 @@ def cosine_restarts(
 
         def start(cycle: Array) -> Array:
             grown = (safe**cycle - 1) / (safe - 1)
-            return first * jnp.where(equal, cycle, grown)
+            return jnp.floor(first * grown + 0.5)
 
-        grown = jnp.floor(jnp.log1p(t / first * (safe - 1)) / jnp.log(safe))
-        cycle = jnp.where(equal, jnp.floor(t / first), grown)
-        # At a boundary the quotient of logarithms may round to either side of it.
-        cycle = cycle - (t < start(cycle)) + (t >= start(cycle + 1))
-        length = first * jnp.where(equal, 1, safe**cycle)
-        cosine = (1 + jnp.cos(jnp.pi * (t - start(cycle)) / length)) / 2
+        cycle = jnp.floor(jnp.log1p(t / first * (safe - 1)) / jnp.log(safe))
+        # At a start the quotient of logarithms may round to either side of it.
+        cycle = cycle - (minus(step, start(cycle)) < 0) + (minus(step, start(cycle + 1)) >= 0)
+        since, length = minus(step, start(cycle)), start(cycle + 1) - start(cycle)
+        since = jnp.where(equal, phase(step, first_steps)[1], since)
+        length = jnp.where(equal, first, jnp.maximum(length, 1))
+        cosine = (1 + jnp.cos(jnp.pi * since / length)) / 2
         return end_value + (real(init_value) - end_value) * cosine
 
     return schedule
@@ -164,8 +167,7 @@ def cyclic_schedule(
 
     def schedule(step: Any) -> Array:
         t, up, down = real(step), real(up_steps), real(down_steps)
-        cycle = jnp.floor(t / (up + down))
-        since = t - cycle * (up + down)
+        cycle, since = phase(step, jnp.asarray(up_steps) + down_steps)
         height = jnp.where(since <= up, since / up, (up + down - since) / down)
         shrunk = height * real(cycle_decay) ** cycle * real(step_decay) ** t
         return low_value + (real(high_value) - low_value) * shrunk

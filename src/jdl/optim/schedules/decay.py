@@ -19,6 +19,44 @@ def real(value: Value) -> Array:
     return at_step(value, 0)
 
 
+def minus(step: Any, start: Value) -> Array:
+    """`step - start`, where steps beyond 2**24 have no exact float32.
+
+    An integer if both are; else in float32 or wider, rounded once.
+    """
+    step, start = jnp.asarray(step), jnp.asarray(start)
+    if _whole(step) and _whole(start):
+        return step - start
+    (a, b), (c, d) = _two_parts(step), _two_parts(start)
+    return (a - c) + (b - d)
+
+
+def phase(step: Any, period: Value) -> tuple[Array, Array]:
+    """How many periods of the steps are over, and how far the step is into the next one."""
+    step, period = jnp.asarray(step), jnp.asarray(period)
+    if _whole(step) and _whole(period):
+        cycle, since = jnp.divmod(step, period)
+        return real(cycle), real(since)
+    coarse, fine = _two_parts(step)
+    length = real(period)
+    rest = jnp.mod(coarse, length)
+    more = rest + fine
+    cycle = jnp.round((coarse - rest) / length) + jnp.floor(more / length)
+    return cycle, jnp.mod(more, length)
+
+
+def _whole(x: Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.integer)
+
+
+def _two_parts(x: Array) -> tuple[Array, Array]:
+    """An integer as a sum of two floating-point numbers that are both exact."""
+    if not _whole(x):
+        return real(x), jnp.zeros(())
+    coarse = (x >> 12) << 12
+    return real(coarse), real(x - coarse)
+
+
 def constant_schedule(value: Value) -> Schedule:
     """`value` at every step."""
     return lambda step: real(value)
@@ -43,7 +81,7 @@ def polynomial_schedule(
     check_number("transition_begin", transition_begin, "[0, inf)")
 
     def schedule(step: Any) -> Array:
-        done = share(real(step) - transition_begin, transition_steps)
+        done = share(minus(step, transition_begin), transition_steps)
         return (real(init_value) - end_value) * (1 - done) ** real(power) + end_value
 
     return schedule
@@ -96,9 +134,9 @@ def exponential_decay(
     check_number("transition_begin", transition_begin, "[0, inf)")
 
     def schedule(step: Any) -> Array:
-        rate = real(decay_rate)
-        p = jnp.maximum(real(step) - transition_begin, 0) / transition_steps
-        value = real(init_value) * rate ** (jnp.floor(p) if staircase else p)
+        rate, since = real(decay_rate), jnp.maximum(minus(step, transition_begin), 0)
+        p = phase(since, transition_steps)[0] if staircase else real(since) / transition_steps
+        value = real(init_value) * rate**p
         if end_value is None:
             return value
         return jnp.where(rate < 1, jnp.maximum(value, end_value), jnp.minimum(value, end_value))
@@ -171,7 +209,7 @@ def sutskever_momentum(max_value: Value = 0.99, period: Value = 250) -> Schedule
     check_number("period", period, "(0, inf)")
 
     def schedule(step: Any) -> Array:
-        rises = jnp.floor(real(step) / period) + 1
+        rises = phase(step, period)[0] + 1
         return jnp.minimum(1 - 2 ** (-1 - jnp.log2(rises)), max_value)
 
     return schedule

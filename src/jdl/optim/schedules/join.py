@@ -16,6 +16,7 @@ from jdl.optim.schedules.decay import (
     cosine_decay_schedule,
     exponential_decay,
     linear_schedule,
+    minus,
     real,
     share,
 )
@@ -39,8 +40,8 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[Value]) -
     def schedule(step: Any) -> Array:
         value = schedules[0](step)
         for boundary, following in zip(boundaries, schedules[1:], strict=True):
-            since = jnp.maximum(step - jnp.asarray(boundary), 0)
-            value = jnp.where(step < jnp.asarray(boundary), value, following(since))
+            since = minus(step, boundary)
+            value = jnp.where(since < 0, value, following(jnp.maximum(since, 0)))
         return value
 
     return schedule
@@ -171,7 +172,7 @@ def piecewise_constant_schedule(
     def schedule(step: Any) -> Array:
         value = real(init_value)
         for boundary, scale in pairs:
-            value = value * jnp.where(step >= jnp.asarray(boundary), scale, 1)
+            value = value * jnp.where(minus(step, boundary) >= 0, scale, 1)
         return value
 
     return schedule
@@ -200,16 +201,15 @@ def piecewise_interpolate_schedule(
         check_number("boundaries_and_scales", scale, "[0, inf)")
 
     def schedule(step: Any) -> Array:
-        value, start, before = real(init_value), real(0), real(init_value)
+        value, start, before = real(init_value), 0, real(init_value)
         for boundary, scale in pairs:
-            end = real(boundary)
             after = before * scale
-            done = share(real(step) - start, end - start)
+            done = share(minus(step, start), minus(boundary, start))
             if interpolate_type == "cosine":
                 done = (1 - jnp.cos(jnp.pi * done)) / 2
             # Both products, so that a far smaller end is reached exactly.
-            value = jnp.where(step >= start, (1 - done) * before + done * after, value)
-            start, before = end, after
+            value = jnp.where(minus(step, start) >= 0, (1 - done) * before + done * after, value)
+            start, before = boundary, after
         return value
 
     return schedule

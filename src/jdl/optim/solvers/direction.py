@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jdl.optim.base import Number, Optimizer, Params, Updates, at_step, next_count
 from jdl.optim.solvers.line_search import ACCEPTED, FAILED, LineSearch, search_along
+from jdl.tree import root
 
 Vector = Float[Array, "n"]
 
@@ -65,7 +66,7 @@ def unit(x: Vector) -> tuple[Vector, Float[Array, ""]]:
     size = largest(x)
     size = jnp.where(size > 0, size, 1)
     # Divided by the largest entry first, so that squares do not overflow.
-    length = size * jnp.sqrt(dot(x / size, x / size))
+    length = size * root(dot(x / size, x / size))
     return x / jnp.where(length > 0, length, 1), length
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jdl import tree
 from jdl._checks import check_number
 from jdl.optim.base import Number
 
@@ -260,7 +261,7 @@ def _cubic(a: Point, b: Point, tilt: Any) -> Float[Array, ""]:
     # Divided by the largest, so that the squares neither overflow nor underflow.
     size = jnp.maximum(jnp.abs(middle), jnp.maximum(jnp.abs(slope_a), jnp.abs(slope_b)))
     radicand = (middle / size) ** 2 - (slope_a / size) * (slope_b / size)
-    root = jnp.sign(length) * size * jnp.sqrt(jnp.maximum(radicand, 0))
+    root = jnp.sign(length) * size * tree.root(jnp.maximum(radicand, 0))
     return b.step - length * (slope_b + root - middle) / (slope_b - slope_a + 2 * root)
 
 

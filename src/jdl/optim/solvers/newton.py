@@ -13,6 +13,7 @@ from jdl.optim.base import Number, Optimizer, at_step, next_count
 from jdl.optim.solvers.direction import Direction, Vector, dot, follow
 from jdl.optim.solvers.lanes import loop_lanes
 from jdl.optim.solvers.line_search import STRONG_WOLFE, LineSearch
+from jdl.tree import root
 
 
 def newton_direction(damping: Number = 0.0) -> Direction:
@@ -118,7 +119,7 @@ def newton_cg_direction(damping: Number = 0.0, max_cg_steps: Number | None = Non
         bound = 2 * x.size if max_cg_steps is None else max_cg_steps
         shift = at_step(damping, count)
         squared = dot(gradient, gradient)
-        norm = jnp.sqrt(squared)
+        norm = root(squared)
         goal = squared * jnp.minimum(0.25, norm)
 
         def times_hessian(v: Vector) -> Vector:

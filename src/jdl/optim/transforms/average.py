@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jdl._checks import check_number
 from jdl.optim._leaves import copies, given, wide
 from jdl.optim.base import Number, Optimizer, Params, State, Updates, at_step, next_count
+from jdl.optim.schedules.decay import minus, phase
 
 
 class AverageState(NamedTuple):
@@ -115,8 +116,8 @@ def swa(start: Any = 0, period: Any = 1) -> Optimizer:
     def update(
         grads: Updates, state: AverageState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AverageState]:
-        since = state.step - start
-        counts = (since >= 0) & (jnp.mod(since, period) == 0)
+        since = minus(state.step, start)
+        counts = (since >= 0) & (phase(jnp.maximum(since, 0), period)[1] == 0)
         weight = state.weight + counts.astype(state.weight.dtype)
         # Before the start the average follows the parameters.
         share = jnp.where(counts, 1 / jnp.maximum(weight, 1), jnp.where(weight > 0, 0, 1))

@@ -12,6 +12,7 @@ from jdl._checks import check_number
 from jdl.optim._leaves import given, per_leaf, square
 from jdl.optim.base import Number, Optimizer, Params, Updates, at_step
 from jdl.optim.transforms.gradient import from_rule
+from jdl.tree import root
 
 
 def _at_most(limit: Array, size: Array) -> Array:
@@ -84,7 +85,7 @@ def clip_by_block_rms(threshold: Number) -> Optimizer:
         limit = at_step(threshold, step)
 
         def leaf(g: Array, w: Any) -> tuple[Array]:
-            return (g * _at_most(limit, jnp.sqrt(jnp.mean(square(g)))),)
+            return (g * _at_most(limit, root(jnp.mean(square(g)))),)
 
         return per_leaf(leaf, grads, None)[0]
 
@@ -117,7 +118,7 @@ def adaptive_grad_clip(
         axes = axis
         if axes is None and x.squeeze().ndim > 1:
             axes = 0 if x.ndim < 4 else tuple(range(x.ndim - 1))
-        return jnp.sqrt(jnp.sum(square(x), axes, keepdims=True))
+        return root(jnp.sum(square(x), axes, keepdims=True))
 
     def rule(grads: Updates, params: Params | None, step: Array) -> Updates:
         share, least = at_step(clipping, step), at_step(eps, step)

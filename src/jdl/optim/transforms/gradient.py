@@ -156,7 +156,7 @@ def add_noise(eta: Number, gamma: Number, key: Any) -> Optimizer:
             for k, g in zip(keys, leaves, strict=False)
         ]
         noise = jax.tree.unflatten(structure, noises)
-        return tree.add_scaled(grads, jnp.sqrt(variance), noise)
+        return tree.add_scaled(grads, tree.root(variance), noise)
 
     return from_rule(rule)
 
