@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num, Shaped
 
 from jdl import _checks
+from jdl._promotion import at_least_float32
 
 Number = Any
 
@@ -43,6 +44,8 @@ def softmax_cross_entropy(
     _checks.check_number("label_smoothing", label_smoothing, "[0, 1]")
     logits = _wide(logits)
     classes = logits.shape[-1]
+    if where is not None:
+        logits = jnp.where(where[..., None], logits, 0)
     smoothing = jnp.asarray(label_smoothing, logits.dtype)
     log_probabilities = jax.nn.log_softmax(logits)
     if jnp.issubdtype(targets.dtype, jnp.integer):
@@ -130,7 +133,7 @@ def huber(
     """
     _checks.check_number("delta", delta, "(0, inf]")
     error = jnp.abs(_error(predictions, targets))
-    inside = jnp.clip(error, max=delta)
+    inside = jnp.clip(error, max=jnp.asarray(delta, error.dtype))
     # For delta = inf the second factor is 0 and must not meet the infinity.
     return _per_example(jnp.square(inside) / 2 + inside * (error - inside))
 
@@ -149,7 +152,9 @@ def hinge(
     """
     _checks.check_number("margin", margin, "[0, inf)")
     scores, targets = _pair(scores, targets)
-    return _per_example(jax.nn.relu(margin - jnp.where(targets > 0, scores, -scores)))
+    return _per_example(
+        jax.nn.relu(jnp.asarray(margin, scores.dtype) - jnp.where(targets > 0, scores, -scores))
+    )
 
 
 def multiclass_hinge(
@@ -170,7 +175,7 @@ def multiclass_hinge(
     targets = _checks.check_classes("targets", targets, scores.shape[:1])
     own = targets[:, None] == jnp.arange(classes)[None, :]
     score = jnp.where(own, scores, 0).sum(1, keepdims=True)
-    loss = jnp.where(own, 0, jax.nn.relu(margin + scores - score)).sum(1)
+    loss = jnp.where(own, 0, jax.nn.relu(jnp.asarray(margin, scores.dtype) + scores - score)).sum(1)
     return jnp.where((targets >= 0) & (targets < classes), loss, jnp.nan)
 
 
@@ -183,14 +188,15 @@ def kl_divergence(
       logits: unnormalised log-probabilities.
       targets: probabilities; 0 contributes 0.
     """
-    targets = targets.astype(_wide(logits).dtype)
+    logits = _wide(logits)
+    targets = targets.astype(logits.dtype)
     # Where a probability is 0, its logarithm's gradient would be NaN even unused.
     log_targets = jnp.log(jnp.where(targets == 0, 1, targets))
     return softmax_cross_entropy(logits, targets) + (targets * log_targets).sum(1)
 
 
 def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(at_least_float32(x))
 
 
 def _same_shape(targets: Array, shape: tuple[int, ...], what: str) -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num, Shaped
 
 from jdl import _checks
+from jdl._promotion import at_least_float32, promoting
 
 
 def accuracy(
@@ -33,6 +34,7 @@ def accuracy(
     return right.mean(tuple(range(1, right.ndim)))
 
 
+@promoting
 def top_k_accuracy(
     logits: Num[Array, "batch classes"], targets: Shaped[Array, "*_"], k: _checks.Count = 5
 ) -> Float[Array, "batch"]:
@@ -115,6 +117,7 @@ def start() -> Average:
     return Average(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
 
 
+@promoting
 def add(
     average: Average,
     values: Num[Array, "*shape"] | Bool[Array, "*shape"],
@@ -137,7 +140,7 @@ def add(
         raise ValueError(
             f"`weights` must have the values' shape {values.shape}, got {weights.shape}."
         )
-    values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    values = values.astype(at_least_float32(values))
     weights = weights.astype(values.dtype)
     weighted = jnp.where(weights == 0, 0, weights * values)
     return Average(average.total + weighted.sum(), average.weight + weights.sum())

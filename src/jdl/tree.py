@@ -9,27 +9,35 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Scalar
 
+from jdl import _promotion
+from jdl._promotion import promoting
 
+
+@promoting
 def add(a: PyTree, b: PyTree) -> PyTree:
     """`a + b`, leaf by leaf."""
     return jax.tree.map(lambda x, y: x + y, a, b)
 
 
+@promoting
 def subtract(a: PyTree, b: PyTree) -> PyTree:
     """`a - b`, leaf by leaf."""
     return jax.tree.map(lambda x, y: x - y, a, b)
 
 
+@promoting
 def scale(factor: Any, a: PyTree) -> PyTree:
     """`factor * a` for a scalar `factor`; each leaf keeps its dtype."""
     return jax.tree.map(lambda x: (factor * x).astype(x.dtype), a)
 
 
+@promoting
 def add_scaled(a: PyTree, factor: Any, b: PyTree) -> PyTree:
     """`a + factor * b` for a scalar `factor`; each leaf keeps the dtype of `a`."""
     return jax.tree.map(lambda x, y: (x + factor * y).astype(x.dtype), a, b)
 
 
+@promoting
 def where(condition: Any, a: PyTree, b: PyTree) -> PyTree:
     """`a` where the scalar `condition` holds, else `b`: a select, never a branch."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
@@ -53,11 +61,13 @@ def dot(a: PyTree, b: PyTree) -> Scalar:
     11.0
     """
 
-    def leaf(x: Array, y: Array) -> Scalar:
-        wide = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
+    def leaf(x: Any, y: Any) -> Scalar:
+        x, y = jnp.asarray(x), jnp.asarray(y)
+        wide = _promotion.widest(x.dtype, y.dtype, jnp.float32)
         return jnp.sum(jnp.real(jnp.conj(x.astype(wide)) * y.astype(wide)))
 
-    return sum(jax.tree.leaves(jax.tree.map(leaf, a, b)), start=jnp.zeros((), jnp.float32))
+    with jax.numpy_dtype_promotion("standard"):
+        return sum(jax.tree.leaves(jax.tree.map(leaf, a, b)), start=jnp.zeros((), jnp.float32))
 
 
 @jax.custom_jvp

@@ -54,6 +54,18 @@ def test_recomputed_statistics_weigh_batches_by_size_and_leave_other_state_alone
     np.testing.assert_allclose(after[2]["var"], (2 * 2 + 4 * 6) / 6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 1.0, jnp.float32(0.0)])
+def test_recomputed_statistics_do_not_depend_on_the_momentum(momentum):
+    batches = [jnp.array([[1.0], [3.0]]), jnp.array([[0.0], [3.0], [6.0], [3.0]])]
+    model = nn.chain(nn.batch_norm(momentum=momentum), nn.dense(2), nn.batch_norm(momentum=0.3))
+    params, state = model.init(jax.random.key(0), batches[0])
+    after = nn.recompute_batch_stats(model, params, state, batches)
+    np.testing.assert_allclose(after[0]["mean"], (2 * 2 + 4 * 3) / 6, rtol=1e-6)
+    np.testing.assert_allclose(after[0]["var"], (2 * 2 + 4 * 6) / 6, rtol=1e-6)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    np.testing.assert_allclose(after[2]["mean"], 0, atol=1e-6)
+
+
 def test_state_before_a_norm_is_held_as_it_is():
     """A factor kept in another layer's state: the norm sees twice its input, no more."""
     factor = nn.Layer(lambda key, x: ({}, {"factor": jnp.array(2.0)}), scaled)

@@ -55,6 +55,16 @@ def test_rate_zero_is_off_bit_for_bit():
         assert (run(layer, x) == x).all()
 
 
+@pytest.mark.parametrize("form", ["inverted", "vanilla", "monte_carlo"])
+def test_a_traced_rate_of_one_gives_zeros_both_ways(form):
+    def total(x, rate):
+        return run(nn.dropout(rate, form), x, key=jax.random.key(0), train=True).sum()
+
+    for x in (X, jnp.full_like(X, jnp.inf)):
+        value, (by_x, by_rate) = jax.jit(jax.value_and_grad(total, (0, 1)))(x, 1.0)
+        assert value == 0 and (by_x == 0).all() and by_rate == 0
+
+
 def test_a_dropped_infinity_is_zero_and_the_gradient_is_the_mask():
     x = jnp.full((1, 1000), jnp.inf)
     y = run(nn.dropout(0.3), x, key=jax.random.key(0), train=True)

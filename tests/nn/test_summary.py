@@ -54,8 +54,8 @@ def test_summary_by_hand():
     assert [row.bytes for row in table.rows] == [180, 64, 132, 72, 24]
     flops = [row.flops for row in table.rows]
     # Dense: 2*2*8*3 in the product, 2*3 for the bias; ReLU one each. Batch norm in
-    # evaluation: six operations on vectors of 3 for factor and shift, then two on 2x3.
-    assert flops == [102 + 30 + 6, 0, 102, 18 + 12, 6]
+    # evaluation: seven operations on vectors of 3 for factor and shift, then two on 2x3.
+    assert flops == [102 + 33 + 6, 0, 102, 18 + 15, 6]
     assert str(table).splitlines()[0].split() == [
         "layer", "output", "parameters", "state", "FLOPs", "bytes",
     ]  # fmt: skip
@@ -127,9 +127,9 @@ def test_operations_of_whole_models_by_hand():
     products = 9 * (32**2 * 3 * 16 + sum(stages))
     rows = nn.summary(models.resnet(10), image).rows
     assert sum(row.flops for row in rows if row.name == "conv") == 2 * products == 81_100_800
-    # Norms 2 a value and 6 a channel; sums and ReLUs 1 a value; the mean over space; dense.
+    # Norms 2 a value and 7 a channel; sums and ReLUs 1 a value; the mean over space; dense.
     values = [7 * 32**2 * 16, 6 * 16**2 * 32, 6 * 8**2 * 64]
-    norms = 2 * sum(values) + 6 * (7 * 16 + 6 * 32 + 6 * 64)
+    norms = 2 * sum(values) + 7 * (7 * 16 + 6 * 32 + 6 * 64)
     others = sum(values) + 3 * (32**2 * 16 + 16**2 * 32 + 8**2 * 64)
     ends = 8**2 * 64 + 64 + 2 * 64 * 10 + 10
     assert rows[0].flops == 2 * products + norms + others + ends

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jdl import optim
-from jdl.optim.base import check_learning_rate, next_count, root
+from jdl.optim.base import check_learning_rate, next_count
+from jdl.tree import root
 
 
 def test_a_number_at_a_step_is_float32_or_wider():

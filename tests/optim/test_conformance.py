@@ -291,3 +291,68 @@ def test_muon_of_nothing_is_nothing():
     optimizer, empty = optim.by_name("muon")(0.1), {"w": jnp.zeros((0, 3))}
     updates, _ = optimizer.update(empty, optimizer.init(empty), empty)
     assert updates["w"].shape == (0, 3)
+
+
+@every_row
+def test_a_parameter_may_be_a_python_number(row):
+    if row.make.__name__ == "grouped":
+        pytest.skip("goes by the names of parameters")
+    optimizer = row.make(**middle(row), **row.fixed)
+
+    def run(params):
+        state = optimizer.init(params)
+        for _ in range(2):
+            value, grads = jax.value_and_grad(loss)(params)
+            extra = {"value": value, "grad": grads, "value_fn": loss}
+            updates, state = optimizer.update(grads, state, params, **extra)
+            params = optim.apply_updates(params, updates)
+        return params
+
+    expected = jax.eval_shape(run, (jnp.float32(1.5), jnp.float32(-2)))
+    assert jax.eval_shape(lambda: run((1.5, -2.0))) == expected
+    if not row.compiled:
+        got, wanted = run((1.5, -2.0)), run((jnp.float32(1.5), jnp.float32(-2)))
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+@jax.tree_util.register_pytree_node_class
+class Module:
+    """A tree that can be called, as models of some libraries are."""
+
+    def __init__(self, kernel, bias):
+        self.kernel, self.bias = kernel, bias
+
+    def __call__(self, x):
+        return x @ self.kernel + self.bias
+
+    def tree_flatten(self):
+        return (self.kernel, self.bias), None
+
+    @classmethod
+    def tree_unflatten(cls, _, leaves):
+        return cls(*leaves)
+
+
+def test_masks_and_labels_may_be_trees_that_can_be_called():
+    params = Module(jnp.ones((2, 2)), jnp.ones(2))
+    zeros, decays = jax.tree.map(jnp.zeros_like, params), Module(True, False)
+    first = jax.tree_util.Partial(lambda params: Module(True, False))
+    for mask in (decays, first):
+        for optimizer in (
+            optim.adamw(0.1, weight_decay=0.5, mask=mask),
+            optim.lion(0.1, weight_decay=0.5, mask=mask),
+            optim.chain(optim.add_decayed_weights(1.0, mask), optim.sgd(0.1)),
+            optim.masked(optim.chain(optim.add_decayed_weights(1.0), optim.sgd(0.1)), mask),
+        ):
+            moved, _ = optimizer.update(zeros, optimizer.init(params), params)
+            assert (moved.kernel < 0).all() and (moved.bias == 0).all()
+    frozen = optim.freeze(decays)
+    moved, _ = frozen.update(params, frozen.init(params), params)
+    assert (moved.kernel == 0).all() and (moved.bias == 1).all()
+    groups = {"a": optim.sgd(0.1), "b": optim.set_to_zero()}
+    parts = optim.partition(groups, Module("a", "b"))
+    moved, _ = parts.update(params, parts.init(params), params)
+    assert (moved.kernel < 0).all() and (moved.bias == 0).all()
+    numbers = Module(optim.MuonDimensionNumbers(), None)
+    muon = optim.muon(0.1, muon_weight_dimension_numbers=numbers)
+    assert muon.init(params).second_moment.kernel.size == 0

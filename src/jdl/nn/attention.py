@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jdl import _checks
+from jdl._promotion import promoting
 from jdl.nn import initializer
 from jdl.nn.base import Key, Layer, Masked, Number, Params, State, as_floating, parameter_dtype
 from jdl.nn.linear import dense
+from jdl.nn.masking import of_values, on_steps, real_steps
 
 
 def multi_head_attention(
@@ -41,7 +43,7 @@ def multi_head_attention(
 
     Returns:
       A layer from `(batch, time, in)` to the same shape. Of `Masked` sequences
-      no step sees padding; the outputs at padding are without meaning.
+      no step sees padding; the outputs at padding are 0.
       Parameters: `{"qkv", "out"}`, queries, keys and values side by side.
 
     Raises:
@@ -70,6 +72,7 @@ def multi_head_attention(
         )
         return qkv, out
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         values = x.values if isinstance(x, Masked) else x
         qkv, out = layers(values.shape[-1])
@@ -79,10 +82,11 @@ def multi_head_attention(
         between = jax.ShapeDtypeStruct((inner,), values.dtype)
         return {"qkv": qkv_params, "out": out.init(out_key, between)[0]}, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
-        values = x.values if isinstance(x, Masked) else x
+        values = real_steps(x.values, x.mask) if isinstance(x, Masked) else x
         qkv, out = layers(values.shape[-1])
         batch, time = values.shape[:2]
         projected, _ = qkv.apply(params["qkv"], {}, values)
@@ -93,7 +97,7 @@ def multi_head_attention(
         mask = x.mask[:, None, None, :] if isinstance(x, Masked) else None
         y = _attended(q, k, v, mask, causal)
         y, _ = out.apply(params["out"], {}, y.reshape(batch, time, inner))
-        return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
+        return (Masked(real_steps(y, x.mask), x.mask) if isinstance(x, Masked) else y), state
 
     return Layer(init, apply, "multi_head_attention")
 
@@ -117,25 +121,26 @@ def learned_positions(
     """
     length = _checks.check_count("length", length)
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
-        values = x.values if isinstance(x, Masked) else x
-        shape = (length, values.shape[-1])
-        return {"embedding": embedding_init(key, shape, parameter_dtype(values))}, {}
+        shape = (length, x.shape[-1])
+        return {"embedding": embedding_init(key, shape, parameter_dtype(x))}, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
-        values = x.values if isinstance(x, Masked) else x
-        time = values.shape[1]
+        time = x.shape[1]
         if time > length:
             raise ValueError(f"learned_positions({length}) was given sequences of {time} steps.")
-        values = as_floating(values)
-        y = values + params["embedding"][None, :time].astype(values.dtype)
-        return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
+        x = as_floating(x)
+        return x + params["embedding"][None, :time].astype(x.dtype), state
 
-    return Layer(init, apply, "learned_positions")
+    return on_steps(Layer(init, apply, "learned_positions"))
 
 
+@of_values
+@promoting
 def sinusoidal_positions(x: Any) -> Any:
     """`x` plus fixed waves: `sin(t / 10000**(2i/features))` at feature `2i`, cosine at `2i+1`.
 
@@ -144,8 +149,6 @@ def sinusoidal_positions(x: Any) -> Any:
 
     Vaswani et al. 2017, section 3.5; `t` and `i` count from 0.
     """
-    if isinstance(x, Masked):
-        return Masked(sinusoidal_positions(x.values), x.mask)
     _, time, features = x.shape
     if features % 2:
         raise ValueError(f"sinusoidal_positions needs an even number of features, got {features}.")

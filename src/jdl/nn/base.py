@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PyTree
 
+from jdl._promotion import at_least_float32
+
 Params = PyTree
 State = PyTree
 Key = Any
@@ -109,7 +111,7 @@ def parameter_dtype(x: Any) -> Any:
     dtype = jax.dtypes.canonicalize_dtype(x.dtype)
     if not jnp.issubdtype(dtype, jnp.inexact):
         return jax.dtypes.canonicalize_dtype(float)
-    return jnp.promote_types(dtype, jnp.float32)
+    return at_least_float32(dtype)
 
 
 def as_floating(x: Any) -> Any:
@@ -125,7 +127,7 @@ def in_float32(number: Number, x: Array) -> Array:
 
     A Python number and a traced one then meet `x` in the same precision.
     """
-    return jnp.asarray(number, jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.asarray(number, at_least_float32(x))
 
 
 def over_features(vector: Array, x: Array) -> Array:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
+from jdl._promotion import promoting
 from jdl.nn.base import Key, Layer, Masked, Params, State, composed, output_shape, part_key
+from jdl.nn.masking import filled, real_steps, refuse_masked
 
 
 def as_layer(part: Any) -> Layer:
@@ -130,16 +133,24 @@ def residual(*layers: Any, shortcut: Any = None, name: str = "residual") -> Laye
     ) -> tuple[Any, State]:
         outputs, after = _each(call, parts, (x,) * len(parts), params, state, key, train)
         body, around = outputs[0], outputs[1] if len(parts) == 2 else x
+        if isinstance(body, Masked):
+            y = real_steps(added(body.values, around.values), body.mask)
+            return Masked(y, body.mask), after
+        return added(body, around), after
+
+    @promoting
+    def added(body: Any, around: Any) -> Any:
         if body.shape != around.shape:
             raise ValueError(
                 f"`{name}` adds its body's output of shape {body.shape} to its shortcut's of "
                 f"shape {around.shape}: give a `shortcut` that brings x to the body's shape."
             )
-        return body + around, after
+        return body + around
 
     return composed(init, flow, name, parts)
 
 
+@promoting
 def concatenate(*outputs: Any) -> Any:
     """The outputs side by side along their last axis; padded sequences keep the first's mask."""
     if isinstance(outputs[0], Masked):
@@ -185,16 +196,14 @@ def parallel(
 def per_step(*layers: Any) -> Layer:
     """`chain(*layers)` on the values of padded sequences; the mask passes by.
 
-    Lets a layer that knows nothing of padding (dense, dropout, layer norm) stand
-    between layers that do. An input that is no `Masked` is passed as it is.
+    Lets functions of one's own, which know nothing of padding, stand between
+    layers that do, and must treat each step alone. An input that is no `Masked`
+    is passed as it is.
     """
     parts = (chain(*layers),)
 
-    def values(x: Any) -> Any:
-        return x.values if isinstance(x, Masked) else x
-
     def init(key: Key, x: Any) -> tuple[Params, State]:
-        return parts[0].init(key, values(x))
+        return parts[0].init(key, x.values if isinstance(x, Masked) else x)
 
     def flow(
         call: Callable[..., Any],
@@ -205,20 +214,23 @@ def per_step(*layers: Any) -> Layer:
         key: Key | None,
         train: bool,
     ) -> tuple[Any, State]:
-        y, after = call(0, parts[0], params, state, values(x), key=key, train=train)
-        return (Masked(y, x.mask) if isinstance(x, Masked) else y), after
+        masked = isinstance(x, Masked)
+        v = filled(x) if masked else x
+        y, after = call(0, parts[0], params, state, v, key=key, train=train)
+        return (Masked(real_steps(y, x.mask), x.mask) if masked else y), after
 
     return composed(init, flow, "per_step", parts)
 
 
-def flatten(x: Shaped[Array, "batch *rest"]) -> Shaped[Array, "batch features"]:
-    """`x` as one row of features per example, in row-major order.
+def flatten(x: Any) -> Shaped[Array, "batch features"]:
+    """`x` as one row of features per example, in row-major order; not of `Masked` steps.
 
     >>> import jax.numpy as jnp
     >>> flatten(jnp.zeros((8, 28, 28, 1))).shape
     (8, 784)
     """
-    return x.reshape(x.shape[0], -1)
+    refuse_masked(x, "flatten")
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 def _each(

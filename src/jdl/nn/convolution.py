@@ -12,10 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jdl import _checks
+from jdl._promotion import promoting, widest
 from jdl.nn import initializer
 from jdl.nn.base import Key, Layer, Params, State, over_features, parameter_dtype
 from jdl.nn.convolution_primitive import convolution_p
 from jdl.nn.convolution_spec import Spec
+from jdl.nn.masking import refuse_masked
 from jdl.nn.sharding import along_batch, vary_over, varying
 
 Sizes = _checks.Count | Sequence[_checks.Count]
@@ -88,7 +90,7 @@ def convolve(
             f"`kernel` must fit into the padded input, got a window of {window} with dilation "
             f"{dilations} for {space} with padding {pads}."
         )
-    dtype = jnp.promote_types(x.dtype, kernel.dtype)
+    dtype = widest(x.dtype, kernel.dtype)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"`x` and `kernel` must be real floating-point arrays, got {dtype}.")
     operands = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
@@ -113,6 +115,8 @@ def conv(
     use_bias: bool = True,
 ) -> Layer:
     """`y = convolve(x, kernel) + bias` over images (batch, height, width, channels) or sequences.
+
+    Not of `Masked` steps.
 
     Args:
       features: the number of output channels.
@@ -144,7 +148,9 @@ def conv(
     features = _checks.check_count("features", features)
     groups = _checks.check_count("groups", groups)
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
+        refuse_masked(x, "conv")
         kernel_key, bias_key = jax.random.split(key)
         dtype = parameter_dtype(x)
         window = sizes("kernel_size", kernel_size, len(x.shape) - 2)
@@ -154,6 +160,7 @@ def conv(
             params["bias"] = bias_init(bias_key, (features,), dtype)
         return params, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:

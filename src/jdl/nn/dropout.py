@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jdl import _checks
+from jdl._promotion import promoting
 from jdl.nn import activation
 from jdl.nn.base import Key, Layer, Number, Params, State, as_floating, in_float32
+from jdl.nn.masking import on_steps
 
 
 def dropout(rate: Number, form: str = "inverted") -> Layer:
@@ -39,9 +41,11 @@ def dropout(rate: Number, form: str = "inverted") -> Layer:
     _checks.check_number("rate", rate, "[0, 1)", "It is the share that is dropped, not kept.")
     _checks.check_choice("form", form, ["inverted", "vanilla", "monte_carlo"])
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return {}, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
@@ -53,15 +57,17 @@ def dropout(rate: Number, form: str = "inverted") -> Layer:
         if key is not None and (train or form == "monte_carlo"):
             keep = 1 - in_float32(rate, x)
             mask = _uniform(key, x.shape) < keep
-            kept = x if form == "vanilla" else (x / keep).astype(x.dtype)
+            # A traced rate may be 1, which keeps nothing: 0 / 0 otherwise.
+            kept = x if form == "vanilla" else (x / jnp.where(keep > 0, keep, 1)).astype(x.dtype)
             return jnp.where(mask, kept, 0), state
         if form == "vanilla":
             return ((1 - in_float32(rate, x)) * x).astype(x.dtype), state
         return x, state
 
-    return Layer(init, apply, _MONTE_CARLO if form == "monte_carlo" else "dropout")
+    return on_steps(Layer(init, apply, _MONTE_CARLO if form == "monte_carlo" else "dropout"))
 
 
+@promoting
 def monte_carlo_prediction(
     layer: Layer,
     params: Params,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jdl import _checks, tree
+from jdl._promotion import at_least_float32, promoting
 
 Key = Any
 Number = Any
@@ -50,6 +51,7 @@ def constant(value: Number) -> Initializer:
     """Every element is `value`. A small positive bias (0.01 to 0.1) keeps ReLUs alive at first."""
     _checks.check_number("value", value, "(-inf, inf)")
 
+    @promoting
     def init(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         return jnp.full(tuple(shape), value, dtype)
 
@@ -60,6 +62,7 @@ def normal(stddev: Number = 0.01) -> Initializer:
     """`N(0, stddev**2)`: at 0.01 activations die with depth, at 1 they saturate."""
     _checks.check_number("stddev", stddev, "[0, inf)")
 
+    @promoting
     def init(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         return _scaled(_flat(jax.random.normal, key, shape, dtype), stddev, dtype)
 
@@ -70,6 +73,7 @@ def uniform(bound: Number = 0.01) -> Initializer:
     """`U[-bound, bound]`."""
     _checks.check_number("bound", bound, "[0, inf)")
 
+    @promoting
     def init(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         return _scaled(_symmetric(key, shape, dtype), bound, dtype)
 
@@ -88,6 +92,7 @@ def truncated_normal(stddev: Number = 0.01) -> Initializer:
     """
     _checks.check_number("stddev", stddev, "[0, inf)")
 
+    @promoting
     def init(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         draw = _flat(_cut_off_at_two, key, shape, dtype)
         return _scaled(draw / _TRUNCATED, stddev, dtype)
@@ -111,6 +116,7 @@ def variance_scaling(scale: Number, fan: str, distribution: str = "normal") -> I
     _checks.check_choice("fan", fan, ["in", "out", "average"])
     _checks.check_choice("distribution", distribution, ["normal", "truncated", "uniform"])
 
+    @promoting
     def init(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         fan_in, fan_out = fans(shape)
         n = {"in": fan_in, "out": fan_out, "average": (fan_in + fan_out) / 2}[fan]
@@ -166,6 +172,7 @@ def he_uniform(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Arra
     return variance_scaling(2.0, "in", "uniform")(key, shape, dtype)
 
 
+@promoting
 def fan_uniform(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
     """The asymmetric `U[-1/sqrt(fan_in), 1/sqrt(fan_out)]`; its mean is 0 for square kernels."""
     fan_in, fan_out = fans(shape)
@@ -184,6 +191,7 @@ def orthogonal(gain: Number = 1.0) -> Initializer:
     """
     _checks.check_number("gain", gain, "[0, inf)")
 
+    @promoting
     def init(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         fans(shape)
         rows, columns = math.prod(shape[:-1]), shape[-1]
@@ -202,6 +210,7 @@ def blocks(init: Initializer, count: int) -> Initializer:
     scale must be that of one of them. The last axis must be divisible by `count`.
     """
 
+    @promoting
     def side_by_side(key: Key, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
         one = (*shape[:-1], shape[-1] // count)
         keys = jax.random.split(key, count)
@@ -211,7 +220,7 @@ def blocks(init: Initializer, count: int) -> Initializer:
 
 
 def _wide(dtype: Any) -> Any:
-    return jnp.promote_types(dtype, jnp.float32)
+    return at_least_float32(dtype)
 
 
 def _symmetric(key: Key, shape: Sequence[int], dtype: Any) -> Array:

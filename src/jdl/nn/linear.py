@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jdl import _checks
+from jdl._promotion import promoting
 from jdl.nn import initializer
 from jdl.nn.base import (
     Key,
@@ -20,6 +21,7 @@ from jdl.nn.base import (
     over_features,
     parameter_dtype,
 )
+from jdl.nn.masking import on_steps, real_steps
 from jdl.nn.sharding import along_batch
 
 
@@ -51,6 +53,7 @@ def dense(
     """
     features = _checks.check_count("features", features)
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         kernel_key, bias_key = jax.random.split(key)
         dtype = parameter_dtype(x)
@@ -59,6 +62,7 @@ def dense(
             params["bias"] = bias_init(bias_key, (features,), dtype)
         return params, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
@@ -67,7 +71,7 @@ def dense(
             y = y + over_features(params["bias"], y)
         return y, state
 
-    return Layer(init, apply, "dense")
+    return on_steps(Layer(init, apply, "dense"))
 
 
 def embedding(
@@ -86,14 +90,16 @@ def embedding(
     Returns:
       A layer from integers `(batch, ...)` to `(batch, ..., features)`, or from
       `Masked` to `Masked`, with parameters `{"embedding"}`. A token outside
-      [0, size) gives NaN.
+      [0, size) gives NaN, but at padding, which gives 0.
     """
     size, features = _checks.check_count("size", size), _checks.check_count("features", features)
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         dtype = parameter_dtype(jax.ShapeDtypeStruct((), jnp.int32))
         return {"embedding": embedding_init(key, (size, features), dtype)}, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
@@ -102,10 +108,11 @@ def embedding(
             raise TypeError(f"embedding needs integer tokens, got {tokens.dtype}.")
         # A negative index would count from the end.
         tokens = _checks.wide_integers(tokens)
+        tokens = real_steps(tokens, x.mask) if isinstance(x, Masked) else tokens
         tokens = jnp.where(tokens < 0, size, tokens)
         rows = along_batch(lambda tokens, table: jnp.take(table, tokens, axis=0, mode="fill"))
         y = rows(tokens, params["embedding"])
-        return (Masked(y, x.mask) if isinstance(x, Masked) else y), state
+        return (Masked(real_steps(y, x.mask), x.mask) if isinstance(x, Masked) else y), state
 
     return Layer(init, apply, "embedding")
 
@@ -139,13 +146,14 @@ def maxout(
         bias_init=initializer.blocks(bias_init, pieces),
     )
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
         y, state = maps.apply(params, state, x)
         return y.reshape(*y.shape[:-1], pieces, features).max(-2), state
 
-    return Layer(maps.init, apply, "maxout")
+    return on_steps(Layer(maps.init, apply, "maxout"))
 
 
 def prelu(slope: Number = 0.25, *, shared: bool = True) -> Layer:
@@ -162,10 +170,12 @@ def prelu(slope: Number = 0.25, *, shared: bool = True) -> Layer:
     """
     _checks.check_number("slope", slope, "(-inf, inf)")
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         shape = () if shared else x.shape[-1:]
         return {"slope": jnp.full(shape, slope, parameter_dtype(x))}, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
@@ -173,4 +183,4 @@ def prelu(slope: Number = 0.25, *, shared: bool = True) -> Layer:
         learned = params["slope"] if shared else over_features(params["slope"], x)
         return jnp.where(x > 0, x, (learned * x).astype(x.dtype)), state
 
-    return Layer(init, apply, "prelu")
+    return on_steps(Layer(init, apply, "prelu"))

@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdl import _checks
+from jdl import _checks, tree
+from jdl._promotion import promoting
 from jdl.nn.base import (
     Key,
     Layer,
+    Masked,
     Number,
     Params,
     State,
@@ -18,6 +20,7 @@ from jdl.nn.base import (
     over_features,
     parameter_dtype,
 )
+from jdl.nn.masking import filled, on_steps, real_steps, refuse_masked
 
 
 def batch_norm(
@@ -54,7 +57,8 @@ def batch_norm(
 
     Returns:
       A layer with parameters `{"scale", "bias"}` and state `{"mean", "var"}`,
-      starting at 0 and 1. Statistics are computed and kept in float32 or wider.
+      starting at 0 and 1. Statistics are computed and kept in float32 or wider;
+      of `Masked` steps, those of the real ones.
 
     Raises:
       ValueError: a number is outside its range; in training, a feature has a
@@ -65,21 +69,24 @@ def batch_norm(
     _checks.check_number("momentum", momentum, "[0, 1]")
     _checks.check_number("eps", eps, "[0, inf)")
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
+        x = x.values if isinstance(x, Masked) else x
         shape, dtype = x.shape[-1:], parameter_dtype(x)
         state = {"mean": jnp.zeros(shape, dtype), "var": jnp.ones(shape, dtype)}
         return _scale_and_bias(shape, dtype, use_scale, use_bias), state
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
-        x = as_floating(x)
+        mask = x.mask if isinstance(x, Masked) else None
+        x = as_floating(x if mask is None else filled(x))
         wide = x.astype(parameter_dtype(x))
         if not train:
             mean, var = state["mean"], state["var"]
         else:
-            axes = tuple(range(x.ndim - 1))
-            size = x.size // x.shape[-1]
+            size: Any = x.size // x.shape[-1]
             if axis_name is not None:
                 size *= jax.lax.axis_size(axis_name)
             if size < 2:
@@ -87,13 +94,18 @@ def batch_norm(
                     "batch_norm needs more than one value per feature in training, "
                     f"got x of shape {x.shape}."
                 )
-            mean, var = _moments(wide, axes, axis_name)
+            if mask is not None:
+                size = jnp.clip(_summed(jnp.sum(mask, dtype=wide.dtype), axis_name), min=2)
+            mean, var = _moments(wide, mask, size, axis_name)
             spread = var * (size / (size - 1)) if unbiased else var
-            state = {
-                "mean": _towards(state["mean"], mean, momentum),
-                "var": _towards(state["var"], spread, momentum),
+            # `recompute_batch_stats` gives the state a momentum of its own.
+            weight = state.get("momentum", momentum)
+            state = state | {
+                "mean": _towards(state["mean"], mean, weight),
+                "var": _towards(state["var"], spread, weight),
             }
-        return _normalise(wide, mean, var, eps, params).astype(x.dtype), state
+        y = _normalise(wide, mean, var, eps, params).astype(x.dtype)
+        return (y if mask is None else Masked(real_steps(y, mask), mask)), state
 
     return Layer(init, apply, "batch_norm")
 
@@ -113,9 +125,11 @@ def layer_norm(*, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = T
     """
     _checks.check_number("eps", eps, "[0, inf)")
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return _scale_and_bias(x.shape[-1:], parameter_dtype(x), use_scale, use_bias), {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
@@ -124,13 +138,15 @@ def layer_norm(*, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = T
         y = _standardised(wide, (-1,), eps)
         return _scaled(y, params).astype(x.dtype), state
 
-    return Layer(init, apply, "layer_norm")
+    return on_steps(Layer(init, apply, "layer_norm"))
 
 
 def group_norm(
     groups: _checks.Count, *, eps: Number = 1e-5, use_scale: bool = True, use_bias: bool = True
 ) -> Layer:
     """As layer norm, over each group of features and all positions of an example together.
+
+    Not of `Masked` steps.
 
     Args:
       groups: how many equal runs the features are cut into; 1 normalises an
@@ -150,13 +166,16 @@ def group_norm(
     groups = _checks.check_count("groups", groups)
     _checks.check_number("eps", eps, "[0, inf)")
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
+        refuse_masked(x, "group_norm")
         if x.shape[-1] % groups:
             raise ValueError(
                 f"`groups` must divide the number of features {x.shape[-1]}, got groups={groups}."
             )
         return _scale_and_bias(x.shape[-1:], parameter_dtype(x), use_scale, use_bias), {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
@@ -183,23 +202,25 @@ def rms_norm(*, eps: Number = 1e-6, use_scale: bool = True) -> Layer:
     """
     _checks.check_number("eps", eps, "[0, inf)")
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         return _scale_and_bias(x.shape[-1:], parameter_dtype(x), use_scale, False), {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
         x = as_floating(x)
         wide = x.astype(parameter_dtype(x))
-        y = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + eps)
+        y = wide * tree.reciprocal_root(jnp.mean(jnp.square(wide), -1, keepdims=True) + eps)
         return _scaled(y, params).astype(x.dtype), state
 
-    return Layer(init, apply, "rms_norm")
+    return on_steps(Layer(init, apply, "rms_norm"))
 
 
 def _standardised(x: Any, axes: tuple[int, ...], eps: Number) -> Any:
     centred = x - jnp.mean(x, axes, keepdims=True)
-    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + eps)
+    return centred * tree.reciprocal_root(jnp.mean(jnp.square(centred), axes, keepdims=True) + eps)
 
 
 def _scaled(y: Any, params: Params) -> Any:
@@ -217,22 +238,27 @@ def _scale_and_bias(shape: Any, dtype: Any, use_scale: bool, use_bias: bool) -> 
     return params
 
 
-def _moments(x: Any, axes: tuple[int, ...], axis_name: Any) -> tuple[Any, Any]:
+def _moments(x: Any, mask: Any, size: Any, axis_name: Any) -> tuple[Any, Any]:
     """Mean and biased variance of values that a constant has centred.
 
     The constant is the mean itself, so that nothing is lost in rounding; that no
     gradient flows through it leaves the gradient one pass over the values that
     adds up two sums, where that of `mean((x - mean(x))**2)` takes four.
     """
-    centre = jax.lax.stop_gradient(_synchronised(jnp.mean(x, axes), axis_name))
+    axes = tuple(range(x.ndim - 1))
+
+    def average(values: Any) -> Any:
+        values = values if mask is None else real_steps(values, mask)
+        return _summed(jnp.sum(values, axes), axis_name) / size
+
+    centre = jax.lax.stop_gradient(average(x))
     centred = x - over_features(centre, x)
-    rest = _synchronised(jnp.mean(centred, axes), axis_name)
-    square = _synchronised(jnp.mean(jnp.square(centred), axes), axis_name)
-    return centre + rest, square - jnp.square(rest)
+    rest = average(centred)
+    return centre + rest, average(jnp.square(centred)) - jnp.square(rest)
 
 
-def _synchronised(statistic: Any, axis_name: Any) -> Any:
-    return statistic if axis_name is None else jax.lax.pmean(statistic, axis_name)
+def _summed(statistic: Any, axis_name: Any) -> Any:
+    return statistic if axis_name is None else jax.lax.psum(statistic, axis_name)
 
 
 def _towards(old: Any, new: Any, weight: Number) -> Any:
@@ -240,7 +266,7 @@ def _towards(old: Any, new: Any, weight: Number) -> Any:
 
 
 def _normalise(x: Any, mean: Any, var: Any, eps: Number, params: Params) -> Any:
-    factor = jax.lax.rsqrt(var + eps)
+    factor = tree.reciprocal_root(var + eps)
     if "scale" in params:
         factor = factor * params["scale"]
     # One multiplication and one addition a value, with nothing to keep for the gradient but x.

@@ -1,4 +1,4 @@
-"""Pooling over windows of images and sequences: maximum and mean, and over all of space at once."""
+"""Pooling of images and sequences, not of `Masked` steps: over windows, or all of space."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
+from jdl._promotion import at_least_float32, promoting
 from jdl.nn.base import Key, Layer, Params, State, as_floating
 from jdl.nn.convolution import Padding, Sizes, paddings, sizes
+from jdl.nn.masking import refuse_masked
 from jdl.nn.sharding import along_batch
 
 
 def max_pool(window: Sizes = 2, stride: Sizes | None = None, padding: Padding = "VALID") -> Layer:
-    """The largest value of each window, channel by channel.
+    """The largest value of each window, channel by channel; not of `Masked` steps.
 
     Args:
       window: its size: one number for every axis of space, or one each.
@@ -50,7 +51,7 @@ def avg_pool(
     *,
     count_padding: bool = True,
 ) -> Layer:
-    """The mean of each window, channel by channel.
+    """The mean of each window, channel by channel; not of `Masked` steps.
 
     Args:
       window: as in `max_pool`.
@@ -74,7 +75,7 @@ def avg_pool(
     def pool(x: Any) -> Any:
         size, step, pads = _windows(x, window, stride, padding)
         x = as_floating(x)
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(at_least_float32(x))
         count: Any = math.prod(size)
         if not count_padding:
             count = _sum(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype), size, step, pads)
@@ -83,41 +84,48 @@ def avg_pool(
     return _layer("avg_pool", pool)
 
 
-def global_max_pool(
-    x: Num[Array | np.ndarray, "batch *space channels"],
-) -> Num[Array, "batch channels"]:
+def global_max_pool(x: Any) -> Num[Array, "batch channels"]:
     """The largest value of each channel over all of space; ties as in `max_pool`.
+
+    Args:
+      x: `(batch, *space, channels)`, not of `Masked` steps.
 
     >>> import jax.numpy as jnp
     >>> global_max_pool(jnp.arange(6.0).reshape(1, 3, 2)).tolist()
     [[4.0, 5.0]]
     """
+    refuse_masked(x, "global_max_pool")
     flat = x.reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
     first = jnp.argmax(flat, axis=1, keepdims=True)
     places = jnp.arange(flat.shape[1]).reshape(1, -1, 1)
     return jnp.where(places == first, flat, 0).sum(1, dtype=x.dtype)
 
 
-def global_avg_pool(
-    x: Num[Array | np.ndarray, "batch *space channels"],
-) -> Float[Array, "batch channels"]:
+def global_avg_pool(x: Any) -> Float[Array, "batch channels"]:
     """The mean of each channel over all of space, summed in float32 or wider.
+
+    Args:
+      x: `(batch, *space, channels)`, not of `Masked` steps.
 
     >>> import jax.numpy as jnp
     >>> global_avg_pool(jnp.arange(6.0).reshape(1, 3, 2)).tolist()
     [[2.0, 3.0]]
     """
+    refuse_masked(x, "global_avg_pool")
     x = as_floating(x)
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(at_least_float32(x))
     return wide.mean(axis=tuple(range(1, x.ndim - 1))).astype(x.dtype)
 
 
 def _layer(name: str, pool: Callable[[Any], Any]) -> Layer:
     pool = along_batch(pool)
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
+        refuse_masked(x, name)
         return {}, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jdl import _checks
+from jdl._promotion import promoting
 from jdl.nn import initializer
 from jdl.nn.base import (
     Key,
@@ -22,6 +23,7 @@ from jdl.nn.base import (
     over_features,
     parameter_dtype,
 )
+from jdl.nn.masking import real_steps
 from jdl.nn.sharding import along_batch, vary_over, varying
 
 
@@ -164,6 +166,7 @@ def gru(
         "gru", features, 3, step, start, reverse, kernel_init, recurrent_init, bias_init
     )
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         params: Any
         params, state = layer.init(key, x)
@@ -173,6 +176,7 @@ def gru(
     return layer._replace(init=init)
 
 
+@promoting
 def last_step(x: Any) -> Float[Array, "batch features"]:
     """Each sequence's last real step: the final `h` of a recurrent layer.
 
@@ -196,6 +200,7 @@ def first_step(x: Any) -> Float[Array, "batch features"]:
     return jnp.where(x.mask[:, :1], x.values[:, 0], 0)
 
 
+@promoting
 def mean_step(x: Any) -> Float[Array, "batch features"]:
     """The mean over each sequence's real steps; 0 for a sequence of length 0."""
     if not isinstance(x, Masked):
@@ -220,6 +225,7 @@ def _recurrent(
 ) -> Layer:
     features = _checks.check_count("features", features)
 
+    @promoting
     def init(key: Key, x: Any) -> tuple[Params, State]:
         values = x.values if isinstance(x, Masked) else x
         dtype = parameter_dtype(values)
@@ -233,11 +239,13 @@ def _recurrent(
             "bias": bias_init(bias_key, (wide,), dtype),
         }, {}
 
+    @promoting
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
         if isinstance(x, Masked):
-            return Masked(outputs(x.values, x.mask, params), x.mask), state
+            values = real_steps(x.values, x.mask)
+            return Masked(outputs(values, x.mask, params), x.mask), state
         return outputs(x, None, params), state
 
     @along_batch

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from jdl import tree
+from jdl import _promotion, tree
+from jdl._promotion import at_least_float32
 from jdl.optim.base import Number, at_step
 
 Mask = Any
@@ -19,7 +20,7 @@ function of the parameters that gives it, or `None` for all of them."""
 
 def wide(x: Any) -> Array:
     """`x` in float32 or wider (complex64 or wider where complex), in which rules are computed."""
-    return jnp.asarray(x, jnp.promote_types(jnp.asarray(x).dtype, jnp.float32))
+    return jnp.asarray(x, at_least_float32(jnp.asarray(x)))
 
 
 def square(x: Array) -> Array:
@@ -62,7 +63,7 @@ def values_at(step: Any, *numbers: Number) -> list[Any]:
 
 def widest(params: PyTree) -> Any:
     """The dtype of a number kept for the whole tree: float32, or the widest leaf's if wider."""
-    return jnp.result_type(jnp.float32, *(jnp.real(wide(w)).dtype for w in jax.tree.leaves(params)))
+    return _promotion.widest(jnp.float32, *(jnp.real(wide(w)) for w in jax.tree.leaves(params)))
 
 
 def given(params: PyTree | None, name: str) -> PyTree:
@@ -74,9 +75,15 @@ def given(params: PyTree | None, name: str) -> PyTree:
     return params
 
 
+def is_function(x: Any) -> bool:
+    """Whether `x` is a function, and not a tree that can be called too, as some modules can."""
+    leaf = jax.tree_util.all_leaves([x])
+    return callable(x) and (leaf or isinstance(x, jax.tree_util.Partial))
+
+
 def resolve_mask(mask: Mask, params: PyTree) -> PyTree:
     """One Python boolean for each leaf of `params`."""
-    chosen: Any = mask(params) if callable(mask) else mask
+    chosen: Any = mask(params) if is_function(mask) else mask
     return jax.tree.broadcast(True if chosen is None else chosen, params)
 
 
@@ -103,7 +110,9 @@ def leafwise(
     rows = [rule(*row) for row in zip(leaves, *columns, strict=True)]
     outputs = zip(*rows, strict=True) if rows else ((),) * len(like)
     return tuple(
-        jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), structure.unflatten(column), model)
+        jax.tree.map(
+            lambda x, y: jnp.asarray(x, jnp.result_type(y)), structure.unflatten(column), model
+        )
         for column, model in zip(outputs, like, strict=True)
     )
 

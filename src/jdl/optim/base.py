@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 
 Params = PyTree
 Updates = PyTree
@@ -53,18 +54,24 @@ def at_step(number: Number, step: Any) -> jax.Array:
     """
     value = jnp.asarray(number(step) if callable(number) else number)
     if not jnp.issubdtype(value.dtype, jnp.floating):
-        return value * 1.0  # an integer takes the default float type, float64 where that is on
+        return value.astype(float)  # float64 where that is on
     return value if value.dtype.itemsize >= 4 else value.astype(jnp.float32)
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
-    """`params + updates`, each leaf in the dtype of the parameter.
+    """`params + updates`, arrays in the dtypes of the parameters, which may be Python numbers.
 
     >>> import jax.numpy as jnp
     >>> apply_updates({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([0.5, -0.5])})["w"].tolist()
     [1.5, 1.5]
     """
-    return jax.tree.map(lambda w, u: (w + u).astype(w.dtype), params, updates)
+
+    @promoting
+    def moved(w: Any, u: Any) -> jax.Array:
+        w = jnp.asarray(w)
+        return jnp.asarray(w + u, w.dtype)
+
+    return jax.tree.map(moved, params, updates)
 
 
 def chain(*optimizers: Optimizer) -> Optimizer:
@@ -74,9 +81,11 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     and keyword arguments.
     """
 
+    @promoting
     def init(params: Params) -> State:
         return tuple(optimizer.init(params) for optimizer in optimizers)
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, State]:
@@ -90,6 +99,7 @@ def chain(*optimizers: Optimizer) -> Optimizer:
     return Optimizer(init, update)
 
 
+@promoting
 def next_count(count: jax.Array) -> jax.Array:
     """`count + 1`, staying at the largest int32 instead of wrapping to a negative number."""
     return jnp.where(count < jnp.iinfo(jnp.int32).max, count + 1, count)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from jdl._checks import check_choice, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import given, moments, per_leaf, square, square_moments
 from jdl.optim.base import (
     Number,
@@ -115,9 +116,11 @@ def adamw(
         check_number("weight_decay", weight_decay, "[0, inf)")
     check_choice("decay", decay, ["scaled", "independent", "coupled"])
 
+    @promoting
     def init(params: Params) -> AdamState:
         return two_moments(params, mu_dtype)
 
+    @promoting
     def update(
         grads: Updates, state: AdamState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdamState]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import given, moments, per_leaf, square, square_moments
 from jdl.optim.base import (
     Number,
@@ -82,6 +83,7 @@ def amsgrad(
     check_number("eps", eps, "[0, inf)")
     check_number("eps_root", eps_root, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> AmsgradState:
         return AmsgradState(
             step=jnp.zeros((), jnp.int32),
@@ -90,6 +92,7 @@ def amsgrad(
             largest_second_moment=square_moments(params),
         )
 
+    @promoting
     def update(
         grads: Updates, state: AmsgradState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AmsgradState]:
@@ -153,6 +156,7 @@ def adamaxw(
     if weight_decay is not None:
         check_number("weight_decay", weight_decay, "[0, inf)")
 
+    @promoting
     def update(
         grads: Updates, state: AdamState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdamState]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import moments, per_leaf, square, square_moments
 from jdl.optim.base import (
     Number,
@@ -62,6 +63,7 @@ def radam(
     check_number("eps_root", eps_root, "[0, inf)")
     check_number("threshold", threshold, "[4, inf]")
 
+    @promoting
     def update(
         grads: Updates, state: AdamState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdamState]:
@@ -124,6 +126,7 @@ def adabelief(
     check_number("eps", eps, "[0, inf)")
     check_number("eps_root", eps_root, "[0, inf)")
 
+    @promoting
     def update(
         grads: Updates, state: AdamState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdamState]:
@@ -174,11 +177,13 @@ def yogi(
     check_number("eps", eps, "[0, inf)")
     check_number("initial_accumulator_value", initial_accumulator_value, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> AdamState:
         start = at_step(initial_accumulator_value, 0)
         m = jax.tree.map(lambda w: jnp.full_like(w, start), moments(params))
         return AdamState(jnp.zeros((), jnp.int32), m, square_moments(params, start))
 
+    @promoting
     def update(
         grads: Updates, state: AdamState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdamState]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import given, moments, per_leaf, square, square_moments
 from jdl.optim.base import (
     Number,
@@ -90,6 +91,7 @@ def adan(
     if extrapolation is not None:
         check_number("extrapolation", extrapolation, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> AdanState:
         return AdanState(
             step=jnp.zeros((), jnp.int32),
@@ -99,6 +101,7 @@ def adan(
             last_gradient=moments(params),
         )
 
+    @promoting
     def update(
         grads: Updates, state: AdanState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdanState]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from jdl._checks import check_choice, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import given, moments, per_leaf, square, square_moments
 from jdl.optim.base import (
     Number,
@@ -69,10 +70,12 @@ def adagrad(
     check_number("initial_accumulator_value", initial_accumulator_value, "[0, inf)")
     check_number("eps", eps, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> AdagradState:
         accumulator = square_moments(params, initial_accumulator_value)
         return AdagradState(jnp.zeros((), jnp.int32), accumulator)
 
+    @promoting
     def update(
         grads: Updates, state: AdagradState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdagradState]:
@@ -155,6 +158,7 @@ def rmsprop(
         check_number("momentum", momentum, "[0, 1]")
     check_choice("convention", convention, ["inside", "outside"])
 
+    @promoting
     def init(params: Params) -> RmspropState:
         return RmspropState(
             step=jnp.zeros((), jnp.int32),
@@ -163,6 +167,7 @@ def rmsprop(
             velocity=None if momentum is None else moments(params),
         )
 
+    @promoting
     def update(
         grads: Updates, state: RmspropState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, RmspropState]:
@@ -246,10 +251,12 @@ def adadelta(
     check_number("eps", eps, "(0, inf)")
     check_number("weight_decay", weight_decay, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> AdadeltaState:
         c, x = square_moments(params), square_moments(params)
         return AdadeltaState(jnp.zeros((), jnp.int32), c, x)
 
+    @promoting
     def update(
         grads: Updates, state: AdadeltaState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdadeltaState]:

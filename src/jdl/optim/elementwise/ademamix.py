@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     Mask,
     given,
@@ -100,10 +101,12 @@ def ademamix(
     ):
         check_number(name, value, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> AdemamixState:
         fast, slow = moments(params, mu_dtype), moments(params, mu_dtype)
         return AdemamixState(jnp.zeros((), jnp.int32), fast, slow, square_moments(params))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdemamixState]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import over, per_leaf, square, values_at
 from jdl.optim.base import (
     Number,
@@ -68,9 +69,11 @@ def adopt(
     check_betas(b1=b1, b2=b2)
     check_number("eps", eps, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> AdamState:
         return two_moments(params, mu_dtype)
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdamState]:

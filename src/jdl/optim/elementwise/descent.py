@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from jdl._checks import check_choice, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import given, moments, per_leaf, wide
 from jdl.optim.base import (
     Number,
@@ -69,10 +70,12 @@ def sgd(
         check_number("momentum", momentum, "[0, 1]")
     check_number("dampening", dampening, "[0, 1]")
 
+    @promoting
     def init(params: Params) -> DescentState:
         velocity = None if momentum is None else moments(params, accumulator_dtype)
         return DescentState(jnp.zeros((), jnp.int32), velocity)
 
+    @promoting
     def update(
         grads: Updates, state: DescentState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, DescentState]:
@@ -124,9 +127,11 @@ def momentum(
     check_number("momentum", momentum, "[0, 1]")
     check_choice("convention", convention, ["inside", "outside", "average"])
 
+    @promoting
     def init(params: Params) -> DescentState:
         return DescentState(jnp.zeros((), jnp.int32), moments(params))
 
+    @promoting
     def update(
         grads: Updates, state: DescentState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, DescentState]:
@@ -180,9 +185,11 @@ def nesterov(learning_rate: Number, momentum: Number = 0.9, form: str = "rewritt
     check_number("momentum", momentum, "[0, 1]")
     check_choice("form", form, ["rewritten", "lookahead"])
 
+    @promoting
     def init(params: Params) -> DescentState:
         return DescentState(jnp.zeros((), jnp.int32), moments(params))
 
+    @promoting
     def update(
         grads: Updates,
         state: DescentState,
@@ -211,7 +218,7 @@ def nesterov(learning_rate: Number, momentum: Number = 0.9, form: str = "rewritt
                 )
             here = given(params, "nesterov")
             ahead = jax.tree.map(
-                lambda w, v: (wide(w) + mu * v).astype(w.dtype), here, state.velocity
+                lambda w, v: (wide(w) + mu * v).astype(jnp.result_type(w)), here, state.velocity
             )
             grads = jax.grad(value_fn)(ahead)
         rule = lookahead if form == "lookahead" else rewritten

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import leafwise, values_at, wide
 from jdl.optim.base import (
     Number,
@@ -102,9 +103,11 @@ def _descent_with_noise(scales: Any, key: Any, name: str) -> Optimizer:
     if key is None:
         raise ValueError(f"{name} needs a key: `key=jax.random.key(0)`, got key=None.")
 
+    @promoting
     def init(params: Params) -> NoisyState:
         return NoisyState(jnp.zeros((), jnp.int32))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, NoisyState]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import Mask, given, leafwise, moments, resolve_mask, values_at, wide
 from jdl.optim.base import (
     Number,
@@ -53,9 +54,11 @@ def sign_sgd(learning_rate: Number) -> Optimizer:
     """
     check_learning_rate(learning_rate)
 
+    @promoting
     def init(params: Params) -> SignSgdState:
         return SignSgdState(jnp.zeros((), jnp.int32))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SignSgdState]:
@@ -100,9 +103,11 @@ def signum(learning_rate: Number, beta: Number = 0.9, accumulator_dtype: Any = N
     check_learning_rate(learning_rate)
     check_number("beta", beta, "[0, 1)")
 
+    @promoting
     def init(params: Params) -> SignMomentumState:
         return SignMomentumState(jnp.zeros((), jnp.int32), moments(params, accumulator_dtype))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SignMomentumState]:
@@ -154,9 +159,11 @@ def lion(
     check_betas(b1=b1, b2=b2)
     check_number("weight_decay", weight_decay, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> SignMomentumState:
         return SignMomentumState(jnp.zeros((), jnp.int32), moments(params, mu_dtype))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SignMomentumState]:
@@ -238,6 +245,7 @@ def rprop(
     check_number("min_step_size", min_step_size, "[0, inf)")
     check_number("max_step_size", max_step_size, "(0, inf]")
 
+    @promoting
     def init(params: Params) -> RpropState:
         count = jnp.zeros((), jnp.int32)
         (first,) = values_at(count, learning_rate)
@@ -248,6 +256,7 @@ def rprop(
             jax.tree.map(lambda x: jnp.zeros_like(x, jnp.int8), parts),
         )
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, RpropState]:

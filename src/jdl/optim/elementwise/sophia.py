@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     Mask,
     check_real,
@@ -51,9 +52,11 @@ def hutchinson_estimator_diag_hessian(key: Any) -> Optimizer:
     # counts as using a key.
     data, implementation = jax.random.key_data(key), jax.random.key_impl(key)
 
+    @promoting
     def init(params: Params) -> HutchinsonState:
         return HutchinsonState(jnp.zeros((), jnp.int32))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, HutchinsonState]:
@@ -69,7 +72,10 @@ def hutchinson_estimator_diag_hessian(key: Any) -> Optimizer:
         now = jax.random.fold_in(jax.random.wrap_key_data(data, impl=implementation), state.step)
         keys = jax.random.split(now, len(leaves))
         signs = structure.unflatten(
-            [jax.random.rademacher(k, w.shape, w.dtype) for k, w in zip(keys, leaves, strict=True)]
+            [
+                jax.random.rademacher(k, jnp.shape(w), jnp.result_type(w))
+                for k, w in zip(keys, leaves, strict=True)
+            ]
         )
         product = jax.jvp(jax.grad(value_fn), (params,), (signs,))[1]
         return jax.tree.map(jnp.multiply, signs, product), HutchinsonState(next_count(state.step))
@@ -155,6 +161,7 @@ def sophia(
         raise ValueError("sophia needs a key for its estimator: `key=jax.random.key(0)`, got None.")
     estimator = hessian_diagonal_fn or hutchinson_estimator_diag_hessian(key)
 
+    @promoting
     def init(params: Params) -> SophiaState:
         check_real(params, "sophia")
         return SophiaState(
@@ -164,6 +171,7 @@ def sophia(
             estimator.init(params),
         )
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SophiaState]:

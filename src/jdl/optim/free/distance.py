@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jdl import tree
 from jdl._checks import check_choice, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     Mask,
     copies,
@@ -86,6 +87,7 @@ def dog(
     check_choice("init_step", kind, ["heuristic", "distance", "learning_rate"])
     check_number("init_step", first, "(0, inf)")
 
+    @promoting
     def init(params: Params) -> DistanceState:
         step = jnp.zeros((), jnp.int32)
         r = at_step(first, step)
@@ -96,6 +98,7 @@ def dog(
         r = r.astype(widest(params))
         return DistanceState(step, copies(params), r, jnp.zeros_like(r))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, DistanceState]:
@@ -144,11 +147,13 @@ def dowg(
     start = eps if init_estim_sq_dist is None else init_estim_sq_dist
     check_number("init_estim_sq_dist", start, "(0, inf)")
 
+    @promoting
     def init(params: Params) -> DistanceState:
         step = jnp.zeros((), jnp.int32)
         r2 = at_step(start, step).astype(widest(params))
         return DistanceState(step, copies(params), r2, jnp.zeros_like(r2))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, DistanceState]:

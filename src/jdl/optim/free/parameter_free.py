@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jdl import tree
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     copies,
     given,
@@ -109,6 +110,7 @@ def prodigy(
     if beta3 is not None:
         check_betas(beta3=beta3)
 
+    @promoting
     def init(params: Params) -> ProdigyState:
         step = jnp.zeros((), jnp.int32)
         first = at_step(estim_lr0, step).astype(widest(params))
@@ -122,6 +124,7 @@ def prodigy(
             jnp.zeros_like(first),
         )
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ProdigyState]:
@@ -147,7 +150,7 @@ def prodigy(
         total = sum(jnp.sum(jnp.abs(s)) for s in jax.tree.leaves(sums))
         new_d = jnp.maximum(d, over(coefficient * numerator, jnp.asarray(total)))
 
-        def rule(w: Array, m: Array, v: Array) -> tuple[Array]:
+        def rule(w: Any, m: Array, v: Array) -> tuple[Array]:
             return (-rate * (over(m, root(v) + new_d * e) + decay * wide(w)),)
 
         (updates,) = leafwise(rule, (params,), params, first, second)
@@ -216,6 +219,7 @@ def dadapt_adamw(
     check_number("estim_lr0", estim_lr0, "(0, inf)")
     check_number("weight_decay", weight_decay, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> DAdaptState:
         step = jnp.zeros((), jnp.int32)
         first = at_step(estim_lr0, step).astype(widest(params))
@@ -228,6 +232,7 @@ def dadapt_adamw(
             jnp.zeros_like(first),
         )
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, DAdaptState]:

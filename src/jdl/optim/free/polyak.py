@@ -9,6 +9,7 @@ from jaxtyping import Array, Int
 
 from jdl import tree
 from jdl._checks import check_choice, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import copies, given, per_leaf, values_at
 from jdl.optim.base import (
     Number,
@@ -65,9 +66,11 @@ def polyak_sgd(
     check_number("eps", eps, "[0, inf)")
     check_choice("variant", variant, ["sps", "sps+"])
 
+    @promoting
     def init(params: Params) -> PolyakState:
         return PolyakState(jnp.zeros((), jnp.int32))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, PolyakState]:
@@ -141,9 +144,11 @@ def asgd(
     ):
         check_number(name, value, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> AsgdState:
         return AsgdState(jnp.zeros((), jnp.int32), copies(params))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AsgdState]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     given,
     leafwise,
@@ -57,6 +58,7 @@ class ScheduleFreeState(NamedTuple):
     z: Params
 
 
+@promoting
 def schedule_free_eval_params(state: ScheduleFreeState, params: Params) -> Params:
     """The average `x = (y - (1-b1)*z) / b1`: the parameters to evaluate and to keep.
 
@@ -111,6 +113,7 @@ def schedule_free(
     check_betas(b1=b1)
     check_number("weight_lr_power", weight_lr_power, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> ScheduleFreeState:
         step, dtype = jnp.zeros((), jnp.int32), widest(params)
         z = jax.tree.map(lambda w: jnp.array(wide(w), state_dtype, copy=True), params)
@@ -118,6 +121,7 @@ def schedule_free(
         weight_sum, max_lr = jnp.zeros((), dtype), jnp.zeros((), dtype)
         return ScheduleFreeState(step, at_step(b1, step).astype(dtype), weight_sum, max_lr, base, z)
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ScheduleFreeState]:
@@ -205,6 +209,7 @@ def _warmed_up(learning_rate: Number, warmup_steps: Number | None) -> Number:
         return learning_rate
     check_number("warmup_steps", warmup_steps, "[1, inf)")
 
+    @promoting
     def rate(step: Any) -> Array:
         lr, steps = values_at(step, learning_rate, warmup_steps)
         return lr * jnp.minimum(1, (step + 1) / steps)
@@ -224,9 +229,11 @@ def _adamw_without_momentum(
     check_number("eps", eps, "[0, inf)")
     check_number("weight_decay", weight_decay, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> _SecondMomentState:
         return _SecondMomentState(jnp.zeros((), jnp.int32), square_moments(params))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, _SecondMomentState]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jdl._checks import Count, check_count, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import Mask, given, leafwise, resolve_mask, square, values_at, wide
 from jdl.optim.base import (
     Number,
@@ -111,15 +112,16 @@ def adafactor(
 
     def axes_of(w: Any) -> tuple[int, int] | None:
         """The second longest and the longest axis of a leaf, or None if it is not factored."""
-        order = np.argsort(w.shape)
-        if not factored or w.ndim < 2 or w.shape[order[-2]] < min_dim_size_to_factor:
+        order = np.argsort(np.shape(w))
+        if not factored or np.ndim(w) < 2 or np.shape(w)[order[-2]] < min_dim_size_to_factor:
             return None
         return int(order[-2]), int(order[-1])
 
+    @promoting
     def init(params: Params) -> AdafactorState:
         def leaf(w: Any) -> tuple[Array | None, ...]:
             whole, axes = jnp.zeros_like(jnp.real(wide(w))), axes_of(w)
-            kept = None if momentum is None else jnp.zeros(w.shape, dtype_momentum)
+            kept = None if momentum is None else jnp.zeros(np.shape(w), dtype_momentum)
             if axes is None:
                 return None, None, whole, kept
             short, long = axes
@@ -131,6 +133,7 @@ def adafactor(
         trees = (structure.unflatten([parts[i] for parts in leaves]) for i in range(4))
         return AdafactorState(jnp.zeros((), jnp.int32), *trees)
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AdafactorState]:

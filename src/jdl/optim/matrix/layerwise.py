@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     Mask,
     given,
@@ -90,9 +91,11 @@ def lars(
     check_number("eps", eps, "[0, inf)")
     check_number("momentum", momentum, "[0, 1)")
 
+    @promoting
     def init(params: Params) -> LarsState:
         return LarsState(jnp.zeros((), jnp.int32), moments(params))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, LarsState]:
@@ -177,9 +180,11 @@ def lamb(
     check_number("eps_root", eps_root, "[0, inf)")
     check_number("weight_decay", weight_decay, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> LambState:
         return LambState(jnp.zeros((), jnp.int32), moments(params), square_moments(params))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, LambState]:

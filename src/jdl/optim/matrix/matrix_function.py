@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact
 
 from jdl._checks import Count, check_choice, check_count
+from jdl._promotion import promoting
 from jdl.optim._leaves import over, square
 from jdl.tree import reciprocal_root, root
 
@@ -25,6 +26,7 @@ NEWTON_SCHULZ = {
 """Named coefficients (a, b, c) of the quintic; a row for each iteration where they vary."""
 
 
+@promoting
 def orthogonalize(
     x: Inexact[Array, "*batch rows columns"],
     ns_coeffs: Any = NEWTON_SCHULZ["standard"],
@@ -73,6 +75,7 @@ def orthogonalize(
     return jnp.swapaxes(x, -1, -2) if tall else x
 
 
+@promoting
 def inverse_root(
     matrix: Float[Array, "n n"],
     exponent: Any,

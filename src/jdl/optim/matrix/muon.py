@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from jdl._checks import Count, check_choice, check_count, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     Mask,
     given,
+    is_function,
     leafwise,
     moments,
     over,
@@ -148,21 +150,23 @@ def muon(
         tree = muon_weight_dimension_numbers
         if tree is None:
             two = MuonDimensionNumbers()
-            return [two if w.ndim == 2 else None for w in jax.tree.leaves(params)]
-        tree = tree(params) if callable(tree) else tree
+            return [two if jnp.ndim(w) == 2 else None for w in jax.tree.leaves(params)]
+        tree = tree(params) if is_function(tree) else tree
         full = jax.tree.broadcast(tree, params, is_leaf=_is_dimension_numbers)
         return jax.tree.leaves(full, is_leaf=_is_dimension_numbers)
 
+    @promoting
     def init(params: Params) -> MuonState:
         momentum = moments(params, mu_dtype)
         structure: Any = jax.tree.structure(params)
         leaves = jax.tree.leaves(params)
         second = [
-            jnp.zeros(w.shape if numbers is None else (0,), jnp.real(wide(w)).dtype)
+            jnp.zeros(jnp.shape(w) if numbers is None else (0,), jnp.real(wide(w)).dtype)
             for w, numbers in zip(leaves, matrices(params), strict=True)
         ]
         return MuonState(jnp.zeros((), jnp.int32), momentum, structure.unflatten(second))
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, MuonState]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jdl._checks import Count, check_choice, check_count, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     Mask,
     check_real,
@@ -124,14 +125,15 @@ def shampoo(
 
     def full(w: Any) -> list[bool]:
         """For each axis, whether its statistic is a matrix. A scalar has one axis of length 1."""
-        return [w.ndim > 1 and n <= max_precond_dim for n in w.shape or (1,)]
+        return [jnp.ndim(w) > 1 and n <= max_precond_dim for n in jnp.shape(w) or (1,)]
 
+    @promoting
     def init(params: Params) -> ShampooState:
         check_real(params, "shampoo")
         structure: Any = jax.tree.structure(params)
         statistics, roots = [], []
         for w in jax.tree.leaves(params):
-            zeros, axes = wide(w), list(zip(w.shape or (1,), full(w), strict=True))
+            zeros, axes = wide(w), list(zip(jnp.shape(w) or (1,), full(w), strict=True))
             statistics.append(
                 tuple(jnp.zeros((n, n) if matrix else (n,), zeros.dtype) for n, matrix in axes)
             )
@@ -147,6 +149,7 @@ def shampoo(
             ),
         )
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ShampooState]:

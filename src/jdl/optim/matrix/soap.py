@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from jdl._checks import Count, check_count, check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import (
     Mask,
     check_real,
@@ -114,6 +115,7 @@ def soap(
     if shampoo_beta is not None:
         check_betas(shampoo_beta=shampoo_beta)
 
+    @promoting
     def init(params: Params) -> SoapState:
         check_real(params, "soap")
         structure: Any = jax.tree.structure(params)
@@ -137,6 +139,7 @@ def soap(
 
         return SoapState(jnp.zeros((), jnp.int32), zeros, moments(params), matrices(), matrices())
 
+    @promoting
     def update(
         grads: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, SoapState]:

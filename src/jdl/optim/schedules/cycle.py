@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim.base import Schedule
 from jdl.optim.schedules.decay import Value, minus, phase, real
 from jdl.optim.schedules.join import (
@@ -116,6 +117,7 @@ def cosine_restarts(
     check_number("first_steps", first_steps, "(0, inf)")
     check_number("multiplier", multiplier, "[1, inf)")
 
+    @promoting
     def schedule(step: Any) -> Array:
         t, first, ratio = real(step), real(first_steps), real(multiplier)
         equal = ratio <= 1
@@ -165,6 +167,7 @@ def cyclic_schedule(
     check_number("cycle_decay", cycle_decay, "(0, 1]")
     check_number("step_decay", step_decay, "(0, 1]")
 
+    @promoting
     def schedule(step: Any) -> Array:
         t, up, down = real(step), real(up_steps), real(down_steps)
         cycle, since = phase(step, jnp.asarray(up_steps) + down_steps)

@@ -8,17 +8,20 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim.base import Schedule, at_step
 
 Value = Any
 """A Python number or a traced scalar."""
 
 
+@promoting
 def real(value: Value) -> Array:
     """`value`, a step or an argument, in float32 or wider."""
     return at_step(value, 0)
 
 
+@promoting
 def minus(step: Any, start: Value) -> Array:
     """`step - start`, where steps beyond 2**24 have no exact float32.
 
@@ -31,6 +34,7 @@ def minus(step: Any, start: Value) -> Array:
     return (a - c) + (b - d)
 
 
+@promoting
 def phase(step: Any, period: Value) -> tuple[Array, Array]:
     """How many periods of the steps are over, and how far the step is into the next one."""
     step, period = jnp.asarray(step), jnp.asarray(period)
@@ -80,6 +84,7 @@ def polynomial_schedule(
     check_number("transition_steps", transition_steps, "[0, inf)")
     check_number("transition_begin", transition_begin, "[0, inf)")
 
+    @promoting
     def schedule(step: Any) -> Array:
         done = share(minus(step, transition_begin), transition_steps)
         return (real(init_value) - end_value) * (1 - done) ** real(power) + end_value
@@ -87,6 +92,7 @@ def polynomial_schedule(
     return schedule
 
 
+@promoting
 def share(step: Any, steps: Value) -> Array:
     """`step / steps` held in [0, 1]; 1 from step 0 on where `steps` is 0."""
     step, steps = real(step), real(steps)
@@ -133,6 +139,7 @@ def exponential_decay(
     check_number("decay_rate", decay_rate, "(0, inf)")
     check_number("transition_begin", transition_begin, "[0, inf)")
 
+    @promoting
     def schedule(step: Any) -> Array:
         rate, since = real(decay_rate), jnp.maximum(minus(step, transition_begin), 0)
         p = phase(since, transition_steps)[0] if staircase else real(since) / transition_steps
@@ -150,13 +157,13 @@ def natural_exponential_decay(init_value: Value, decay_rate: Value) -> Schedule:
     The form `init_value**(-decay_rate * step)` of some texts is a misprint.
     """
     check_number("decay_rate", decay_rate, "[0, inf)")
-    return lambda step: real(init_value) * jnp.exp(-real(decay_rate) * step)
+    return promoting(lambda step: real(init_value) * jnp.exp(-real(decay_rate) * step))
 
 
 def inverse_time_decay(init_value: Value, decay_rate: Value) -> Schedule:
     """The 1/t decay `init_value / (1 + decay_rate * step)`; 0 is off."""
     check_number("decay_rate", decay_rate, "[0, inf)")
-    return lambda step: real(init_value) / (1 + real(decay_rate) * step)
+    return promoting(lambda step: real(init_value) / (1 + real(decay_rate) * step))
 
 
 def cosine_decay_schedule(
@@ -171,6 +178,7 @@ def cosine_decay_schedule(
     """
     check_number("decay_steps", decay_steps, "(0, inf)")
 
+    @promoting
     def schedule(step: Any) -> Array:
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * share(step, decay_steps)))
         return real(init_value) * ((1 - real(alpha)) * cosine ** real(exponent) + alpha)
@@ -187,6 +195,7 @@ def inverse_sqrt_schedule(peak_value: Value, warmup_steps: Value) -> Schedule:
     """
     check_number("warmup_steps", warmup_steps, "[1, inf)")
 
+    @promoting
     def schedule(step: Any) -> Array:
         t, steps = real(step) + 1, real(warmup_steps)
         return real(peak_value) * jnp.minimum(t / steps, jnp.sqrt(steps / t))
@@ -208,6 +217,7 @@ def sutskever_momentum(max_value: Value = 0.99, period: Value = 250) -> Schedule
     check_number("max_value", max_value, "[0, 1]")
     check_number("period", period, "(0, inf)")
 
+    @promoting
     def schedule(step: Any) -> Array:
         rises = phase(step, period)[0] + 1
         return jnp.minimum(1 - 2 ** (-1 - jnp.log2(rises)), max_value)

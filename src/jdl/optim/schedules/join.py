@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jdl._checks import check_choice, check_number
+from jdl._promotion import promoting
 from jdl.optim.base import Schedule
 from jdl.optim.schedules.decay import (
     Value,
@@ -37,6 +38,7 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[Value]) -
             f"got {len(schedules)} schedules and {len(boundaries)} boundaries."
         )
 
+    @promoting
     def schedule(step: Any) -> Array:
         value = schedules[0](step)
         for boundary, following in zip(boundaries, schedules[1:], strict=True):
@@ -62,6 +64,7 @@ def warmup(schedule: Any, warmup_steps: Value, init_value: Value = 0.0) -> Sched
     check_number("warmup_steps", warmup_steps, "[0, inf)")
     following = schedule if callable(schedule) else constant_schedule(schedule)
 
+    @promoting
     def rising(step: Any) -> Array:
         peak = following(jnp.zeros_like(step))
         return real(init_value) + (peak - init_value) * share(step, warmup_steps)
@@ -93,6 +96,7 @@ def warmup_cosine_decay_schedule(
     check_number("decay_steps", decay_steps, "(0, inf)")
     shape = cosine_decay_schedule(1.0, decay_steps - warmup_steps, 0.0, exponent)
 
+    @promoting
     def falling(step: Any) -> Array:
         return (real(peak_value) - end_value) * shape(step) + end_value
 
@@ -169,6 +173,7 @@ def piecewise_constant_schedule(
     for _, scale in pairs:
         check_number("boundaries_and_scales", scale, "[0, inf)")
 
+    @promoting
     def schedule(step: Any) -> Array:
         value = real(init_value)
         for boundary, scale in pairs:
@@ -200,6 +205,7 @@ def piecewise_interpolate_schedule(
     for _, scale in pairs:
         check_number("boundaries_and_scales", scale, "[0, inf)")
 
+    @promoting
     def schedule(step: Any) -> Array:
         value, start, before = real(init_value), 0, real(init_value)
         for boundary, scale in pairs:

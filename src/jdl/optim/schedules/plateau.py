@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim.base import at_step
 
 
@@ -90,10 +91,12 @@ def plateau(
     check_number("cooldown", cooldown, "[0, inf)")
     check_number("min_scale", min_scale, "[0, 1]")
 
+    @promoting
     def init() -> PlateauState:
         zero = jnp.zeros((), jnp.int32)
         return PlateauState(jnp.ones(()), jnp.full((), jnp.inf), zero, jnp.zeros_like(zero))
 
+    @promoting
     def update(loss: Any, state: PlateauState) -> PlateauState:
         loss = at_step(loss, 0)
         bar = (1 - at_step(rtol, 0)) * state.best - at_step(atol, 0)

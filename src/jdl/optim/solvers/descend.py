@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting, widest
 from jdl.optim.base import Params
 from jdl.optim.solvers.direction import Direction, Vector, dot, flatten, largest, unit
 from jdl.optim.solvers.lanes import loop_lanes
@@ -67,6 +68,7 @@ class _Descent(NamedTuple):
     status: Int[Array, ""]
 
 
+@promoting
 def descend(
     fun: Callable[[Params], Any],
     direction: Direction,
@@ -85,7 +87,7 @@ def descend(
 
     def flat_fun(point: Vector) -> Any:
         value = fun(unflatten(point))
-        return value.astype(jnp.promote_types(value.dtype, x.dtype))
+        return value.astype(widest(value.dtype, x.dtype))
 
     value_and_grad = jax.value_and_grad(flat_fun)
     dtype = jax.eval_shape(flat_fun, x).dtype

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
+from jdl._promotion import at_least_float32, promoting, widest
 from jdl.optim.base import Number, Optimizer, Params, Updates, at_step, next_count
 from jdl.optim.solvers.line_search import ACCEPTED, FAILED, LineSearch, search_along
 from jdl.tree import root
@@ -47,7 +48,7 @@ def flatten(params: Params) -> tuple[Vector, Callable[[Vector], Params]]:
             raise TypeError(f"Parameters must be real floating point, got {name} of dtype {dtype}.")
     params = jax.tree.map(jnp.asarray, params)
     flat, unravel = ravel_pytree(params)
-    wide = flat.astype(jnp.promote_types(flat.dtype, jnp.float32))
+    wide = flat.astype(at_least_float32(flat))
     return wide, lambda x: unravel(x.astype(flat.dtype))
 
 
@@ -116,6 +117,7 @@ def follow(
       the starting value unless it is given `value`.
     """
 
+    @promoting
     def init(params: Params) -> DirectionState:
         x, _ = flatten(params)
         zero = jnp.zeros((), jnp.int32)
@@ -124,6 +126,7 @@ def follow(
             zero, direction.init(x), jnp.copy(x), jnp.zeros_like(x), rate, zero, zero + ACCEPTED
         )
 
+    @promoting
     def update(
         grads: Updates,
         state: DirectionState,
@@ -146,7 +149,7 @@ def follow(
         def fun(point: Vector) -> Any:
             assert value_fn is not None
             value = value_fn(unflatten(point))
-            return value.astype(jnp.promote_types(value.dtype, x.dtype))
+            return value.astype(widest(value.dtype, x.dtype))
 
         failed = state.stage == FAILED
         s, y = x - state.params, gradient - state.gradient

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jdl._promotion import promoting, widest
 from jdl.optim.base import Number, Optimizer, Params, Updates
 from jdl.optim.solvers.direction import Direction, DirectionState, Vector, flatten, follow
 from jdl.optim.solvers.line_search import STRONG_WOLFE, LineSearch
@@ -22,7 +23,7 @@ def flat_residuals(residual_fn: Residuals, unflatten: Any, dtype: Any) -> Callab
     def residuals(x: Vector) -> Any:
         leaves = [jnp.ravel(r) for r in jax.tree.leaves(residual_fn(unflatten(x)))]
         r = jnp.concatenate(leaves)
-        return r.astype(jnp.promote_types(r.dtype, dtype))
+        return r.astype(widest(r.dtype, dtype))
 
     return residuals
 
@@ -54,9 +55,11 @@ def both_given(
 def gauss_newton_direction(residual_fn: Residuals, unflatten: Any) -> Direction:
     """The direction of Gauss-Newton; see `gauss_newton` for the formula."""
 
+    @promoting
     def init(x: Vector) -> tuple[()]:
         return ()
 
+    @promoting
     def propose(
         memory: tuple[()],
         fun: Any,
@@ -103,9 +106,11 @@ def gauss_newton(
         direction = gauss_newton_direction(residual_fn, unflatten)
         return follow(direction, learning_rate, linesearch, "gauss_newton")
 
+    @promoting
     def init(params: Params) -> DirectionState:
         return inner(lambda p: p, lambda x: x).init(params)
 
+    @promoting
     def update(
         grads: Updates,
         state: DirectionState,

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jdl._promotion import widest
+
 
 def loop_lanes(running: Callable[[Any], Any], body: Callable[[Any], Any], carry: Any) -> Any:
     """`while running(carry): carry = body(carry)`, cheap for many small lanes.
@@ -28,7 +30,7 @@ def loop_lanes(running: Callable[[Any], Any], body: Callable[[Any], Any], carry:
         small = x.dtype in (jnp.bool_, jnp.int32, jnp.uint32)
         real = jnp.issubdtype(x.dtype, jnp.floating)
         (arrays if x.ndim or not (small or real) else floats if real else wholes).append(i)
-    wide = jnp.result_type(*(dtypes[i] for i in floats)) if floats else None
+    wide = widest(*(dtypes[i] for i in floats)) if floats else None
 
     def pack(carry: Any) -> Any:
         now = jax.tree.leaves(carry)

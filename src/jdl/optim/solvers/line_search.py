@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jdl import tree
 from jdl._checks import check_number
+from jdl._promotion import promoting, widest
 from jdl.optim.base import Number
 
 SEARCHING = 0
@@ -72,9 +73,10 @@ class LineSearch(NamedTuple):
     needs_slope: bool
 
 
+@promoting
 def _start(value: Any, slope: Any, first_step: Any = 1.0) -> Search:
     value, slope = jnp.asarray(value), jnp.asarray(slope)
-    dtype = jnp.promote_types(jnp.result_type(value, slope), jnp.float32)
+    dtype = widest(value, slope, jnp.float32)
     zero, infinity = jnp.zeros((), dtype), jnp.full((), jnp.inf, dtype)
     origin = Point(zero, value.astype(dtype), slope.astype(dtype))
     return Search(
@@ -110,6 +112,7 @@ def backtracking_linesearch(
     check_number("slope_rtol", slope_rtol, "[0, 1)")
     check_number("decrease_factor", decrease_factor, "(0, 1)")
 
+    @promoting
     def advance(search: Search, value: Any, slope: Any) -> Search:
         value = jnp.asarray(value, search.step.dtype)
         limit = search.origin.value + slope_rtol * search.step * search.origin.slope
@@ -157,6 +160,7 @@ def zoom_linesearch(
     check_number("slope_rtol", slope_rtol, "[0, 1)")
     check_number("curv_rtol", curv_rtol, "(0, 1]")
 
+    @promoting
     def advance(search: Search, value: Any, slope: Any) -> Search:
         dtype = search.step.dtype
         origin, low, high = search.origin, search.low, search.high

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting, widest
 from jdl.optim.base import Number, Optimizer, Params, Updates, next_count
 from jdl.optim.solvers.descend import Stop
 from jdl.optim.solvers.direction import Vector, dot, flatten, largest
@@ -105,6 +106,7 @@ def levenberg_marquardt(damping: Number = 1e-3) -> Optimizer:
     """
     check_number("damping", damping, "(0, inf)")
 
+    @promoting
     def init(params: Params) -> MarquardtState:
         x, _ = flatten(params)
         return MarquardtState(
@@ -115,6 +117,7 @@ def levenberg_marquardt(damping: Number = 1e-3) -> Optimizer:
             jnp.array(True),
         )
 
+    @promoting
     def update(
         grads: Updates,
         state: MarquardtState,
@@ -161,6 +164,7 @@ class _Marquardt(NamedTuple):
     status: Int[Array, ""]
 
 
+@promoting
 def marquardt_solve(
     residuals: Callable[[Vector], Any],
     x: Vector,
@@ -226,7 +230,7 @@ def marquardt_solve(
     start = _Marquardt(
         x=x,
         r=jnp.zeros(shape.shape, shape.dtype),
-        J=jnp.zeros((shape.size, x.size), jnp.promote_types(shape.dtype, x.dtype)),
+        J=jnp.zeros((shape.size, x.size), widest(shape.dtype, x.dtype)),
         step=jnp.zeros_like(x),
         promise=jnp.ones((), shape.dtype),
         damping=jnp.asarray(damping, x.dtype),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jdl._checks import check_choice
+from jdl._promotion import at_least_float32, promoting
 from jdl.optim.base import Number, Optimizer, Params, State, apply_updates
 from jdl.optim.solvers.descend import Stop, descend
 from jdl.optim.solvers.direction import Direction, flatten, largest
@@ -123,12 +124,13 @@ class _Updates(NamedTuple):
     status: Int[Array, ""]
 
 
+@promoting
 def _updates(fun: Callable[[Params], Any], optimizer: Optimizer, x0: Params, stop: Stop) -> Result:
     """One update of `optimizer` a turn, which may go uphill; the best point is kept apart."""
     flatten(x0)
     x0 = jax.tree.map(jnp.asarray, x0)
     value_and_grad = jax.value_and_grad(fun)
-    dtype = jnp.promote_types(jax.eval_shape(fun, x0).dtype, jnp.float32)
+    dtype = at_least_float32(jax.eval_shape(fun, x0))
     infinity = jnp.full((), jnp.inf, dtype)
 
     def body(loop: _Updates) -> _Updates:

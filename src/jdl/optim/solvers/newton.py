@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim.base import Number, Optimizer, at_step, next_count
 from jdl.optim.solvers.direction import Direction, Vector, dot, follow
 from jdl.optim.solvers.lanes import loop_lanes
@@ -20,9 +21,11 @@ def newton_direction(damping: Number = 0.0) -> Direction:
     """The direction of Newton's method, for `minimize`; see `newton` for the formula."""
     check_number("damping", damping, "[0, inf)")
 
+    @promoting
     def init(x: Vector) -> Int[Array, ""]:
         return jnp.zeros((), jnp.int32)
 
+    @promoting
     def propose(
         count: Int[Array, ""],
         fun: Any,
@@ -102,9 +105,11 @@ def newton_cg_direction(damping: Number = 0.0, max_cg_steps: Number | None = Non
     if max_cg_steps is not None:
         check_number("max_cg_steps", max_cg_steps, "[1, inf)")
 
+    @promoting
     def init(x: Vector) -> Int[Array, ""]:
         return jnp.zeros((), jnp.int32)
 
+    @promoting
     def propose(
         count: Int[Array, ""],
         fun: Any,

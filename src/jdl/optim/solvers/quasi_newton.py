@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
 from jdl._checks import Count, check_count
+from jdl._promotion import promoting
 from jdl.optim.base import Number, Optimizer
 from jdl.optim.solvers.direction import Direction, Vector, dot, follow, unit
 from jdl.optim.solvers.line_search import STRONG_WOLFE, LineSearch
@@ -33,9 +34,11 @@ class BFGSMemory(NamedTuple):
 def bfgs_direction() -> Direction:
     """The direction of BFGS, for `minimize`; see `bfgs` for the formula."""
 
+    @promoting
     def init(x: Vector) -> BFGSMemory:
         return BFGSMemory(jnp.eye(x.size, dtype=x.dtype), jnp.zeros((), jnp.int32))
 
+    @promoting
     def propose(
         memory: BFGSMemory,
         fun: Any,
@@ -114,6 +117,7 @@ def lbfgs_direction(memory_size: Count = 10, scale_init_precond: bool = True) ->
     """The direction of L-BFGS, for `minimize`; see `lbfgs` for the formula."""
     slots = check_count("memory_size", memory_size) + 1
 
+    @promoting
     def init(x: Vector) -> LBFGSMemory:
         def zeros(*shape: int) -> Array:
             return jnp.zeros(shape, x.dtype)
@@ -127,6 +131,7 @@ def lbfgs_direction(memory_size: Count = 10, scale_init_precond: bool = True) ->
             jnp.zeros((), jnp.uint32),
         )
 
+    @promoting
     def propose(
         memory: LBFGSMemory,
         fun: Any,

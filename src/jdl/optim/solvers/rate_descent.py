@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jdl._checks import check_number
+from jdl._promotion import promoting, widest
 from jdl.optim.base import Number, Optimizer, Params, Updates, at_step, next_count
 from jdl.optim.solvers.direction import dot, flatten
 from jdl.optim.solvers.line_search import (
@@ -36,6 +37,7 @@ class SearchState(NamedTuple):
     stage: Int[Array, ""]
 
 
+@promoting
 def _init(params: Params) -> SearchState:
     zero = jnp.zeros((), jnp.int32)
     dtype = flatten(params)[0].dtype
@@ -77,6 +79,7 @@ def line_search_descent(
     if len(listed) == 0:
         raise ValueError("`rates` must name at least one rate, got rates=().")
 
+    @promoting
     def update(
         grads: Updates,
         state: SearchState,
@@ -144,6 +147,7 @@ def scale_by_linesearch(
     check_number("increase_factor", increase_factor, "(0, inf]")
     check_number("max_learning_rate", max_learning_rate, "(0, inf]")
 
+    @promoting
     def update(
         grads: Updates,
         state: SearchState,
@@ -161,7 +165,7 @@ def scale_by_linesearch(
 
         def fun(point: Any) -> Any:
             raw = value_fn(unflatten(point))
-            return raw.astype(jnp.promote_types(raw.dtype, x.dtype))
+            return raw.astype(widest(raw.dtype, x.dtype))
 
         def value_and_slope(step: Any) -> tuple[Any, Any]:
             if not linesearch.needs_slope:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import copies, given, wide
 from jdl.optim.base import Number, Optimizer, Params, State, Updates, at_step, next_count
 from jdl.optim.schedules.decay import minus, phase
@@ -75,10 +76,12 @@ def parameter_ema(decay: Number, debias: bool = True) -> Optimizer:
     """
     check_number("decay", decay, "[0, 1]")
 
+    @promoting
     def init(params: Params) -> AverageState:
         weight = jnp.zeros(()) if debias else jnp.ones(())
         return AverageState(jnp.zeros((), jnp.int32), weight, copies(params))
 
+    @promoting
     def update(
         grads: Updates, state: AverageState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AverageState]:
@@ -110,9 +113,11 @@ def swa(start: Any = 0, period: Any = 1) -> Optimizer:
     check_number("start", start, "[0, inf]")
     check_number("period", period, "[1, inf)")
 
+    @promoting
     def init(params: Params) -> AverageState:
         return AverageState(jnp.zeros((), jnp.int32), jnp.zeros(()), copies(params))
 
+    @promoting
     def update(
         grads: Updates, state: AverageState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AverageState]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from jdl import tree
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim.base import Optimizer, Params, State, Updates, next_count
 
 
@@ -32,9 +33,11 @@ def zero_nans(infinite: bool = False) -> Optimizer:
     def bad(g: Array) -> Array:
         return ~jnp.isfinite(g) if infinite else jnp.isnan(g)
 
+    @promoting
     def init(params: Params) -> ZeroNansState:
         return ZeroNansState(jax.tree.map(lambda w: jnp.zeros((), jnp.bool_), params))
 
+    @promoting
     def update(
         grads: Updates, state: ZeroNansState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, ZeroNansState]:
@@ -76,10 +79,12 @@ def apply_if_finite(inner: Optimizer, max_consecutive_errors: Any) -> Optimizer:
     """
     check_number("max_consecutive_errors", max_consecutive_errors, "[0, inf]")
 
+    @promoting
     def init(params: Params) -> FiniteState:
         zero = jnp.zeros((), jnp.int32)
         return FiniteState(zero, jnp.zeros_like(zero), jnp.ones((), jnp.bool_), inner.init(params))
 
+    @promoting
     def update(
         grads: Updates, state: FiniteState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, FiniteState]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from jdl import tree
 from jdl._checks import check_number
+from jdl._promotion import at_least_float32, promoting
 from jdl.optim._leaves import Mask, given, moments, per_leaf, resolve_mask
 from jdl.optim.base import Number, Optimizer, Params, Updates, at_step, next_count
 
@@ -24,9 +25,11 @@ class StepState(NamedTuple):
 def from_rule(rule: Callable[[Updates, Params | None, Array], Updates]) -> Optimizer:
     """The transform whose update is `rule(grads, params, step)` and which keeps nothing else."""
 
+    @promoting
     def init(params: Params) -> StepState:
         return StepState(jnp.zeros((), jnp.int32))
 
+    @promoting
     def update(
         grads: Updates, state: StepState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, StepState]:
@@ -152,7 +155,7 @@ def add_noise(eta: Number, gamma: Number, key: Any) -> Optimizer:
         leaves, structure = jax.tree.flatten(grads)
         keys = jax.random.split(jax.random.fold_in(key, step), max(len(leaves), 1))
         noises = [
-            jax.random.normal(k, g.shape, jnp.promote_types(g.dtype, jnp.float32))
+            jax.random.normal(k, g.shape, at_least_float32(g))
             for k, g in zip(keys, leaves, strict=False)
         ]
         noise = jax.tree.unflatten(structure, noises)
@@ -190,9 +193,11 @@ def ema(decay: Number, debias: bool = True, accumulator_dtype: Any = None) -> Op
     """
     check_number("decay", decay, "[0, 1)")
 
+    @promoting
     def init(params: Params) -> EmaState:
         return EmaState(jnp.zeros((), jnp.int32), moments(params, accumulator_dtype))
 
+    @promoting
     def update(
         grads: Updates, state: EmaState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, EmaState]:

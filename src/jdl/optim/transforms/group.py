@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jdl import tree
-from jdl.optim._leaves import Mask, resolve_mask
+from jdl._promotion import promoting
+from jdl.optim._leaves import Mask, is_function, resolve_mask
 from jdl.optim.base import Optimizer, Params, State, Updates
 from jdl.optim.transforms.gradient import identity
 
@@ -65,7 +66,7 @@ def partition(transforms: Mapping[Any, Optimizer], param_labels: Any) -> Optimiz
     names = sorted(transforms, key=str)
 
     def labelled(params: Params) -> list[Hashable]:
-        labels = param_labels(params) if callable(param_labels) else param_labels
+        labels = param_labels(params) if is_function(param_labels) else param_labels
         found = jax.tree.leaves(jax.tree.broadcast(labels, params))
         for path, label in zip(tree.named_leaves(params), found, strict=True):
             if label not in transforms:
@@ -86,11 +87,13 @@ def partition(transforms: Mapping[Any, Optimizer], param_labels: Any) -> Optimiz
         merged = [next(rest) if label == name else x for x, label in zip(leaves, labels)]
         return jax.tree.unflatten(structure, merged)
 
+    @promoting
     def init(params: Params) -> PartitionState:
         labels = labelled(params)
         states = (transforms[name].init(part(params, labels, name)) for name in names)
         return PartitionState(tuple(states))
 
+    @promoting
     def update(
         grads: Updates,
         state: PartitionState,
@@ -144,6 +147,7 @@ def freeze(mask: Mask) -> Optimizer:
     >>> optimizer = optim.chain(optim.adam(1e-3), still)
     """
 
+    @promoting
     def update(
         grads: Updates, state: tuple[()], params: Params | None = None, **extra: Any
     ) -> tuple[Updates, tuple[()]]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Int, PyTree
 
 from jdl import tree
 from jdl._checks import check_number
+from jdl._promotion import promoting
 from jdl.optim._leaves import copies, given, moments, per_leaf, wide
 from jdl.optim.base import Number, Optimizer, Params, State, Updates, at_step, next_count
 
@@ -50,11 +51,13 @@ def accumulate(
     """
     check_number("every", every, "[1, inf)")
 
+    @promoting
     def init(params: Params) -> AccumulateState:
         zero = jnp.zeros((), jnp.int32)
         collected = moments(params, accumulator_dtype)
         return AccumulateState(zero, jnp.zeros_like(zero), collected, inner.init(params))
 
+    @promoting
     def update(
         grads: Updates, state: AccumulateState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, AccumulateState]:
@@ -116,11 +119,13 @@ def lookahead(
     check_number("sync_period", sync_period, "[1, inf)")
     check_number("slow_step_size", slow_step_size, "[0, 1]")
 
+    @promoting
     def init(params: Params) -> LookaheadState:
         zero = jnp.zeros((), jnp.int32)
         slow = copies(params)
         return LookaheadState(zero, jnp.zeros_like(zero), slow, fast_optimizer.init(params))
 
+    @promoting
     def update(
         grads: Updates, state: LookaheadState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, LookaheadState]:
@@ -176,9 +181,11 @@ def sam(inner: Optimizer, rho: Number = 0.05, adaptive: bool = False) -> Optimiz
     """
     check_number("rho", rho, "[0, inf)")
 
+    @promoting
     def init(params: Params) -> SamState:
         return SamState(jnp.zeros((), jnp.int32), inner.init(params))
 
+    @promoting
     def update(
         grads: Updates,
         state: SamState,
@@ -199,7 +206,10 @@ def sam(inner: Optimizer, rho: Number = 0.05, adaptive: bool = False) -> Optimiz
         some = length > 0
         factor = jnp.where(some, at_step(rho, state.step) / jnp.where(some, length, 1), 0)
         ahead = jax.tree.map(
-            lambda w, s, d: (wide(w) + factor * s * d).astype(w.dtype), here, size, scaled
+            lambda w, s, d: jnp.asarray(wide(w) + factor * s * d, jnp.result_type(w)),
+            here,
+            size,
+            scaled,
         )
         worst = tree.cast_like(jax.grad(value_fn)(ahead), grads)
         updates, after = inner.update(worst, state.inner, here, value_fn=value_fn, **extra)
