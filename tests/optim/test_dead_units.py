@@ -57,8 +57,7 @@ SEVERAL = {optim.shampoo, optim.muon, optim.adagrad, optim.rmsprop, optim.sam}
 CHOSEN = [
     row
     for at, row in enumerate(ROWS)
-    if row.make is not optim.soap
-    and (row.make in SEVERAL or row.make not in [before.make for before in ROWS[:at]])
+    if (row.make in SEVERAL or row.make not in [before.make for before in ROWS[:at]])
 ]
 
 

@@ -86,7 +86,7 @@ def inverse_root(
     """`(matrix + eps*I)**-exponent` of a symmetric positive semidefinite matrix.
 
     Args:
-      matrix: symmetric; eigenvalues below 0, which are rounding, count as 0.
+      matrix: symmetric; eigenvalues that are rounding beside the largest count as 0.
       exponent: in (0, inf). "newton" needs a Python number that is 1/p for a whole p.
       eps: added to the eigenvalues, in [0, inf). Where an eigenvalue and eps are
         both 0 the result is 0 along it, as in a pseudo-inverse.
@@ -128,10 +128,16 @@ def inverse_power(x: Array, exponent: Any) -> Array:
     return jnp.where(x > 0, jnp.where(x > 0, x, 1) ** -exponent, 0)
 
 
+def _without_rounding(values: Array) -> Array:
+    """Eigenvalues in rising order, with 0 for those that are rounding beside the last."""
+    rounding = values.size * jnp.finfo(values.dtype).eps * values[-1]
+    return jnp.where(values > rounding, values, 0)
+
+
 @jax.custom_jvp
 def _inverse_root(matrix: Array, exponent: Array, eps: Array) -> Array:
     values, vectors = jnp.linalg.eigh(matrix)
-    powers = inverse_power(jnp.maximum(values, 0) + eps, exponent)
+    powers = inverse_power(_without_rounding(values) + eps, exponent)
     return (vectors * powers[None, :]) @ vectors.T
 
 
@@ -144,7 +150,7 @@ def _inverse_root_jvp(primals: Any, tangents: Any) -> Any:
     """
     (matrix, exponent, eps), (change, by_exponent, by_eps) = primals, tangents
     values, vectors = jnp.linalg.eigh(matrix)
-    values = jnp.maximum(values, 0) + eps
+    values = _without_rounding(values) + eps
     powers = inverse_power(values, exponent)
     gap = values[:, None] - values[None, :]
     middle = (values[:, None] + values[None, :]) / 2

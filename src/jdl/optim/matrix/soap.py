@@ -32,6 +32,7 @@ from jdl.optim.base import (
 )
 from jdl.optim.elementwise.adam import check_betas
 from jdl.optim.matrix._axes import along, gram
+from jdl.optim.matrix.layerwise import norm
 from jdl.tree import root
 
 
@@ -165,8 +166,8 @@ def soap(
         ) -> tuple[Any, ...]:
             g = wide(g)
             m = c1 * m + fresh1 * g
-            v = c2 * v + fresh2 * _turn(g, bases) ** 2
-            h = over(_turn(m, bases) * root(debias2), root(v) + e)
+            v = c2 * v + fresh2 * _without_rounding(_turn(g, bases), g) ** 2
+            h = over(_without_rounding(_turn(m, bases), m) * root(debias2), root(v) + e)
             u = over(_turn_back(h, bases), debias1 * jnp.ones(()))
             u = u + jnp.where(first, 0, decay) * wide(w) if decays else u
             statistics = tuple(
@@ -200,6 +201,16 @@ def _turn(g: Array, bases: tuple[Array, ...]) -> Array:
     return g
 
 
+def _without_rounding(turned: Array, g: Array) -> Array:
+    """`turned` with 0 where it is no more than the rounding of the turn.
+
+    In the basis of its own statistics a gradient is diagonal, and Adam would take
+    the rounding beside the diagonal for entries as good as any.
+    """
+    rounding = 64 * jnp.finfo(g.dtype).eps * norm(g)
+    return jnp.where(jnp.abs(turned) <= rounding, 0, turned)
+
+
 def _turn_back(g: Array, bases: tuple[Array, ...]) -> Array:
     for axis, q in enumerate(bases):
         g = along(q, g, axis) if q.size else g
@@ -212,8 +223,27 @@ def _keep(statistics: Updates, bases: Updates, second: Updates) -> tuple[Updates
 
 def _eigenvectors(statistics: Updates, bases: Updates, second: Updates) -> tuple[Updates, Updates]:
     """The eigenvectors of each statistic, largest eigenvalue first."""
-    turn = jax.tree.map(lambda s: jnp.linalg.eigh(s)[1][:, ::-1] if s.size else s, statistics)
-    return turn, second
+    return jax.tree.map(lambda s: _basis(s) if s.size else s, statistics), second
+
+
+def _basis(statistic: Array) -> Array:
+    """Eigenvectors, largest eigenvalue first; those of eigenvalue 0 are told apart by position.
+
+    Any basis of a null space would do, and rounding would choose one. No derivative
+    goes through it: where eigenvalues are equal there is none.
+    """
+    statistic = jax.lax.stop_gradient(statistic)
+    n = statistic.shape[0]
+    values, vectors = jnp.linalg.eigh(statistic)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    null = values <= 64 * jnp.finfo(values.dtype).eps * values[0]
+    beside = vectors * null[None, :]
+    onto_null = jnp.dot(beside, beside.T, precision="highest")
+    places = jnp.diag(jnp.arange(n, 0, -1, dtype=values.dtype) / n)
+    # Eigenvalue 2 for the rest keeps it in front of the null space, whose are at most 1.
+    order = onto_null @ places @ onto_null + 2 * (jnp.eye(n, dtype=values.dtype) - onto_null)
+    by_place = jnp.linalg.eigh(order)[1][:, ::-1]
+    return jnp.where(null[None, :], by_place, vectors)
 
 
 def _power_step(statistics: Updates, bases: Updates, second: Updates) -> tuple[Updates, Updates]:
@@ -223,9 +253,15 @@ def _power_step(statistics: Updates, bases: Updates, second: Updates) -> tuple[U
         new = []
         for axis, (s, q) in enumerate(zip(matrices, old, strict=True)):
             if s.size:
+                s, q = jax.lax.stop_gradient((s, q))
                 order = jnp.argsort(jnp.sum(q * (s @ q), axis=0), descending=True)
                 v = jnp.take(v, order, axis=axis)
-                q = jnp.linalg.qr(s @ q[:, order])[0]
+                q = q[:, order]
+                powers = s @ q
+                size = root(jnp.sum(powers**2, 0))
+                # What the statistic does not see keeps its direction: its power is rounding.
+                seen = size > 64 * jnp.finfo(s.dtype).eps * jnp.max(size)
+                q = jnp.linalg.qr(jnp.where(seen[None, :], powers, q * jnp.max(size)))[0]
             new.append(q)
         return tuple(new), v
 
