@@ -15,6 +15,48 @@ import jax.numpy as jnp
 from jdl import optim
 from jdl.optim.names import OPTIMIZERS
 
+SOLVERS = """\
+## How solvers end
+
+`minimize` and `least_squares` return a `Result` whose `status` is one of these.
+
+| status | what it means | what to do |
+|---|---|---|
+| 0 `CONVERGED` | The gradient is 0, or within `gradient_tolerance`; or the next step would \
+lower the \
+value by nothing that counts; or a step lowered it by less than `value_tolerance`. | Nothing. |
+| 1 `MAX_ITERATIONS` | `max_iterations` steps were taken before that. | Raise it, or go on from \
+`result.params`; where the value hardly falls any more, scale the parameters to sizes of about 1 \
+or \
+take a second-order method. |
+| 2 `LINE_SEARCH_FAILED` | No lower point was found, not even along the negative gradient; with \
+Levenberg-Marquardt, 40 trial points in a row were rejected. | Where the value is as low as the \
+dtype can tell, nothing, or `float64`; else check the gradient (`jax.test_util.check_grads`) and \
+look for kinks and noise in the objective. |
+| 3 `NOT_FINITE` | The value or the gradient is NaN or infinite at `x0`; with an `Optimizer`, \
+after \
+any of its steps. | Start elsewhere; look for logarithms, roots and divisions at 0; for an \
+`Optimizer`, lower its rate. |
+| 4 `STALLED` | Neither value nor gradient has improved for 20 steps; with Levenberg-Marquardt, \
+the \
+step vanishes in the rounding of the parameters. | As for 2: the precision of the dtype is \
+reached. |
+
+| method | `iterations` counts | `evaluations` counts | what it does not count | statuses |
+|---|---|---|---|---|
+| `lbfgs`, `bfgs` | accepted line searches | values with gradients, the start and every trial \
+point \
+included | nothing | 0 to 4 |
+| `newton` | accepted line searches | the same | a Hessian for each iteration | 0 to 4 |
+| `newton_cg` | accepted line searches | the same | products of the Hessian with vectors, at most \
+twice the parameters for each iteration | 0 to 4 |
+| `gauss_newton` | accepted line searches | the same | a Jacobian for each iteration | 0 to 4 |
+| `levenberg_marquardt` | accepted trial points | residuals with their Jacobian, the start and \
+rejected trial points included | nothing | 0 to 4 |
+| an `Optimizer` | its updates | values with gradients, one for each update and one at the end | \
+what \
+its own line search evaluates (`state.evaluations`) | 0, 1, 3 |
+"""
 PAGE = pathlib.Path(__file__).parent / "optimizers.md"
 TRANSFORMS = """add_decayed_weights clip clip_by_global_norm clip_by_block_rms adaptive_grad_clip
 centralize normalize_by_update_norm add_noise ema scale zero_nans apply_if_finite accumulate
@@ -119,6 +161,7 @@ def page() -> str:
             table(TRANSFORMS.split(), {"what it does": formula, **told}),
             "## Schedules\n",
             table(SCHEDULES.split(), {"value": formula, **told}),
+            SOLVERS,
         ]
     )
 

@@ -30,9 +30,9 @@ def promoting(function: Function) -> Function:
 @promoting
 def widest(*dtypes: Any) -> Any:
     """The type that holds all of `dtypes`, of arrays or of types."""
-    return jnp.result_type(*dtypes)
+    return jnp.result_type(*(getattr(x, "dtype", x) for x in dtypes))
 
 
 def at_least_float32(x: Any) -> Any:
     """float32, or the type of `x` (an array, or a type) if that is wider or complex."""
-    return widest(getattr(x, "dtype", x), jnp.float32)
+    return widest(x, jnp.float32)

@@ -269,6 +269,10 @@ def test_the_first_update_uses_step_0():
         (lambda: optim.cosine_onecycle_schedule(9, 1.0, 1.5), r"`pct_start` must be in \[0, 1\]"),
         (lambda: optim.cosine_restarts(1.0, 0), r"`first_steps` must be in \(0, inf"),
         (lambda: optim.cosine_restarts(1.0, 5, 0.5), r"`multiplier` must be in \[1, inf"),
+        (
+            lambda: optim.warmup_cosine_decay_schedule(0, 1, 10, 10),
+            r"`decay_steps` must be in \(10.0, inf\), got decay_steps=10. It counts the steps of",
+        ),
         (lambda: optim.cyclic_schedule(0.1, 1.0, 0), r"`up_steps` must be in \(0, inf"),
         (lambda: optim.cyclic_schedule(0.1, 1.0, 5, 0), r"`down_steps` must be in \(0, inf"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from jdl import optim
 from jdl.optim.solvers import line_search
 
-STOP = {"gradient_tolerance": 1e-5, "value_tolerance": 0.0, "max_iterations": 1000}
+STOP = {"gradient_tolerance": None, "value_tolerance": 0.0, "max_iterations": 1000}
 DEFAULTS = {
     line_search._start: {"first_step": 1.0},
     optim.backtracking_linesearch: {

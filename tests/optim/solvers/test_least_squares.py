@@ -9,6 +9,7 @@ from tests.optim import problems
 
 from jdl import optim
 from jdl.optim.solvers import marquardt
+from jdl.optim.solvers.marquardt import _regulate
 
 CHOSEN = ["rosenbrock", "jennrich_sampson", "bard", "kowalik_osborne", "osborne", "penalty"]
 PROBLEMS = {p.name: p for p in problems.PROBLEMS}
@@ -171,7 +172,8 @@ def test_lanes_end_each_with_their_own_status(x64):
     starts = jnp.array([[3.0, 0.5], [jnp.nan, 1.0], [1.0, 0.0], [2.0, 9.0]])
     solve = jax.jit(jax.vmap(lambda w: optim.least_squares(residuals, w)))
     result = solve(starts)
-    codes = [optim.CONVERGED, optim.NOT_FINITE, optim.CONVERGED, optim.NOT_FINITE]
+    # The second column of the first lane vanishes as fast as its product with r.
+    codes = [optim.STALLED, optim.NOT_FINITE, optim.CONVERGED, optim.NOT_FINITE]
     assert result.status.tolist() == codes
     np.testing.assert_allclose(result.value[jnp.array([0, 2])], 0.5, rtol=1e-9)
     assert result.evaluations.tolist()[1:] == [1, 1, 1]
@@ -236,3 +238,15 @@ def test_a_trial_is_taken_from_a_ten_thousandth_of_its_promise(x64):
     np.testing.assert_allclose(updates, [0, -1 / (1 + damping)], rtol=1e-12)
     assert accepted.tolist() == [False, True]
     assert int(evaluations[1]) == 2 < int(evaluations[0])
+
+
+def test_damping_grows_faster_with_each_rejection_and_from_2_after_an_acceptance(x64):
+    """Two rejections, an acceptance at a ratio of 0.9, a rejection: by Nielsen's rule."""
+    damping, growth = 0.5, 2.0
+    seen = []
+    for ratio, accepted in ((-1.0, False), (-1.0, False), (0.9, True), (-1.0, False)):
+        damping, growth = _regulate(damping, growth, ratio, accepted)
+        seen.append((float(damping), float(growth)))
+    shrunk = 4.0 * (1 - 0.8**3)
+    expected = [(1.0, 4.0), (4.0, 8.0), (shrunk, 2.0), (2 * shrunk, 4.0)]
+    np.testing.assert_allclose(seen, expected, rtol=1e-12)

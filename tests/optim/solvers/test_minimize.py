@@ -1,5 +1,7 @@
 """`minimize` against SciPy on standard problems, in lanes, in float32, where it must give up."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +40,9 @@ def test_reaches_the_published_minima_of_26_problems_in_scipys_evaluations(x64, 
 
     def solve(arguments):
         x, index = arguments
-        return optim.minimize(lambda x: problems.objective(x, index), x, method)
+        return optim.minimize(
+            lambda x: problems.objective(x, index), x, method, gradient_tolerance=1e-5
+        )
 
     ours = jax.jit(lambda xs: jax.lax.map(solve, (xs, jnp.arange(count))))(starts)
     value_and_grad = jax.jit(jax.value_and_grad(problems.objective))
@@ -66,7 +70,10 @@ def test_newton_methods_reach_the_minimum_in_scipys_evaluations(x64):
     def solve():
         return [
             optim.minimize(
-                lambda x, p=p: jnp.sum(p.residuals(x) ** 2), jnp.array(p.start, float), method
+                lambda x, p=p: jnp.sum(p.residuals(x) ** 2),
+                jnp.array(p.start, float),
+                method,
+                gradient_tolerance=1e-5,
             )
             for p in listed
             for method in ("newton", "newton_cg")
@@ -105,7 +112,10 @@ def test_rosenbrock_in_2_10_and_100_dimensions(x64):
 
     def solve(arguments):
         x, n = arguments
-        return [optim.minimize(lambda x: fun(x, n), x, method) for method in ("lbfgs", "bfgs")]
+        return [
+            optim.minimize(lambda x: fun(x, n), x, method, gradient_tolerance=1e-5)
+            for method in ("lbfgs", "bfgs")
+        ]
 
     solved = jax.jit(lambda xs: jax.lax.map(solve, (xs, jnp.array(sizes))))(starts)
     for method, ours in zip(("lbfgs", "bfgs"), solved, strict=True):
@@ -138,9 +148,8 @@ def test_full_batch_logistic_regression_on_digits_over_a_path_of_penalties(x64):
     x, y = jnp.asarray(train[0], float), jnp.asarray(train[1])
     penalties = jnp.array([0.3, 0.1, 0.01, 0.003])
     w = {"kernel": jnp.zeros((x.shape[1], 10)), "bias": jnp.zeros(10)}
-    solve = jax.jit(
-        jax.vmap(lambda l2: optim.minimize(lambda w: logistic(w, x, y, l2), w, "lbfgs"))
-    )
+    solve_to = functools.partial(optim.minimize, gradient_tolerance=1e-5)
+    solve = jax.jit(jax.vmap(lambda l2: solve_to(lambda w: logistic(w, x, y, l2), w, "lbfgs")))
     ours = solve(penalties)
     assert (ours.status == optim.CONVERGED).all()
     flat, unflatten = jax.flatten_util.ravel_pytree(w)
@@ -338,7 +347,9 @@ def test_newton_steps_with_a_schedule_of_their_damping_in_lanes(x64):
     for lane, damping in enumerate(dampings):
         error, steps = starts[lane] - centre, 1 if damping == 0 else 5
         for t in range(steps):
-            error = error - np.linalg.solve(h + damping / (1 + t) * np.eye(2), h @ error)
+            # Damping is relative to a Hessian of unit diagonal.
+            damped = h + damping / (1 + t) * np.diag(np.diag(h))
+            error = error - np.linalg.solve(damped, h @ error)
         np.testing.assert_allclose(lanes.params[lane], centre + error, rtol=1e-10)
         assert int(lanes.iterations[lane]) == steps
     codes = [optim.CONVERGED, optim.MAX_ITERATIONS, optim.MAX_ITERATIONS]
@@ -404,15 +415,15 @@ def test_misuse_is_named():
             optim.minimize(lambda w: jnp.abs(w), jnp.ones((), complex), method)
 
 
-def test_a_small_decrease_is_relative_to_the_larger_value_and_at_least_to_one():
+def test_a_small_decrease_is_relative_to_the_larger_value():
     rows = np.array(
         [
             (0.21, -4.0, -5.0, True),  # 1 <= 0.21 * 5, the larger in size
             (0.19, -4.0, -5.0, False),
             (0.21, 5.0, 4.0, True),
             (0.19, 5.0, 4.0, False),
-            (0.21, 0.3, 0.1, True),  # 0.2 <= 0.21 * 1
-            (0.19, 0.3, 0.1, False),
+            (0.7, 3e-9, 1e-9, True),  # 2 <= 0.7 * 3
+            (0.6, 3e-9, 1e-9, False),
             (0.5, 2.0, 2.1, False),  # no decrease
             (0.5, 2.0, 2.0, True),
             (0.0, 2.0, 2.0, False),  # off
@@ -438,12 +449,12 @@ def test_a_solve_stalls_where_the_gradient_falls_by_less_than_a_tenth(x64):
             direction,
             linesearch=search,
             gradient_tolerance=1e-9,
-            max_iterations=20,
+            max_iterations=PATIENCE + 5,
         )
 
-    ends = jax.vmap(solve)(jnp.array([0.88, 0.92]))
+    ends = jax.vmap(solve)(jnp.array([0.88, 0.9999]))
     assert ends.status.tolist() == [optim.MAX_ITERATIONS, optim.STALLED]
-    assert ends.iterations.tolist() == [20, PATIENCE]
+    assert ends.iterations.tolist() == [PATIENCE + 5, PATIENCE]
 
 
 def test_an_optimizers_lane_keeps_what_it_had_when_it_ended(x64):

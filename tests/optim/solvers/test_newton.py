@@ -55,10 +55,13 @@ def test_newton_divides_by_absolute_eigenvalues_plus_damping(x64):
         return first, *again[::-1]
 
     first, second, count = jax.jit(jax.vmap(directions))(jnp.array([0.3, 4.0]))
+    H = Q * h @ Q.T
+    g, D = H @ W, np.abs(np.diag(H)) ** -0.5
+    values, V = np.linalg.eigh(D[:, None] * H * D)
     for lane, damping in enumerate([0.3, 4.0]):
         for ours, shift in ((first, damping), (second, 2 * damping)):
-            expected = -Q @ (h * (Q.T @ W) / (np.abs(h) + shift))
-            np.testing.assert_allclose(ours[lane], expected, rtol=1e-10, atol=1e-12)
+            expected = -D * (V @ ((V.T @ (D * g)) / (np.abs(values) + shift)))
+            np.testing.assert_allclose(ours[lane], expected, rtol=1e-9, atol=1e-12)
     assert count.tolist() == [2, 2]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -93,7 +94,9 @@ def warmup_cosine_decay_schedule(
     `decay_steps` counts the whole, warm-up included, as in optax.
     """
     check_number("warmup_steps", warmup_steps, "[0, inf)")
-    check_number("decay_steps", decay_steps, "(0, inf)")
+    if not any(isinstance(steps, jax.core.Tracer) for steps in (warmup_steps, decay_steps)):
+        warmed = f"({float(warmup_steps)}, inf)"
+        check_number("decay_steps", decay_steps, warmed, "It counts the steps of the warm-up too.")
     shape = cosine_decay_schedule(1.0, decay_steps - warmup_steps, 0.0, exponent)
 
     @promoting

@@ -25,7 +25,7 @@ from jdl.optim.solvers.solution import (
     Result,
 )
 
-PATIENCE = 5
+PATIENCE = 20
 """Steps in a row without a lower value or a smaller gradient after which a solve has stalled."""
 
 
@@ -39,14 +39,25 @@ class Stop(NamedTuple):
     def check(self) -> Stop:
         """Itself; raises ValueError for a number out of range."""
         for name, number in self._asdict().items():
-            check_number(name, number, "[0, inf)")
+            if number is not None:
+                check_number(name, number, "[0, inf)")
         return self
 
     def small_decrease(self, before: Any, after: Any) -> Any:
         """Whether a step from one value to the other is within the value tolerance."""
-        size = jnp.maximum(jnp.maximum(jnp.abs(before), jnp.abs(after)), 1)
+        size = jnp.maximum(jnp.abs(before), jnp.abs(after))
         within = before - after <= self.value_tolerance * size
         return (self.value_tolerance > 0) & within & (after <= before)
+
+
+def negligible(foreseen: Any, value: Any, start_value: Any) -> Any:
+    """Whether a decrease is nothing beside the value, or beside what it has fallen by already.
+
+    The units of the value cancel, and those of the parameters have no part in it.
+    """
+    eps = jnp.finfo(value.dtype).eps
+    share = max(1e-8, 8 * float(eps)) ** 2
+    return (foreseen <= share * jnp.abs(value)) | (foreseen <= eps**2 * (start_value - value))
 
 
 class _Descent(NamedTuple):
@@ -62,6 +73,7 @@ class _Descent(NamedTuple):
     start_value: Float[Array, ""]
     best_value: Float[Array, ""]
     best_norm: Float[Array, ""]
+    largest_norm: Float[Array, ""]
     stalled: Int[Array, ""]
     iterations: Int[Array, ""]
     evaluations: Int[Array, ""]
@@ -122,16 +134,25 @@ def descend(
         uphill = restart | ~(slope < 0)
         d = jnp.where(uphill, -steepest, d)
         slope = jnp.where(uphill, -length, slope)
-        fresh_search = linesearch.start(value_here, slope.astype(dtype))
+        # A step of length 1 may be lost in the rounding of a large value.
+        visible = 100 * jnp.finfo(dtype).eps * jnp.abs(value_here / slope)
+        first = jnp.where(starting | restart, jnp.where(visible > 1, visible, 1), 1)
+        fresh_search = linesearch.start(value_here, slope.astype(dtype), first)
         search = jax.tree.map(lambda new, old: jnp.where(moved, new, old), fresh_search, search)
 
         iterations = loop.iterations + taken
         better = (value < loop.best_value) | (norm < 0.9 * loop.best_norm)
         stalled = jnp.where(better, 0, loop.stalled + 1)
         stalled = jnp.where(stepped, stalled, loop.stalled)
-        near = (norm <= stop.gradient_tolerance) | (
-            stepped & stop.small_decrease(loop.value, value)
-        )
+        if stop.gradient_tolerance is None:
+            foreseen = jnp.abs(slope).astype(dtype) / 2
+            near = stepped & ~uphill & negligible(foreseen, value, loop.start_value)
+            # A direction may be short for reasons of its own; then the gradient has not fallen.
+            near &= norm <= 1e-3 * loop.largest_norm
+            near |= norm == 0
+        else:
+            near = norm <= stop.gradient_tolerance
+        near |= stepped & stop.small_decrease(loop.value, value)
         status = jnp.where(stalled >= PATIENCE, STALLED, RUNNING)
         status = jnp.where(taken & (iterations >= stop.max_iterations), MAX_ITERATIONS, status)
         status = jnp.where(taken & near, CONVERGED, status)
@@ -148,6 +169,7 @@ def descend(
             start_value=jnp.where(starting, value, loop.start_value),
             best_value=jnp.where(taken, jnp.minimum(value, loop.best_value), loop.best_value),
             best_norm=jnp.where(taken, jnp.minimum(norm, loop.best_norm), loop.best_norm),
+            largest_norm=jnp.where(taken, jnp.maximum(norm, loop.largest_norm), loop.largest_norm),
             stalled=stalled,
             iterations=iterations,
             evaluations=loop.evaluations + running,
@@ -166,6 +188,7 @@ def descend(
         start_value=infinity,
         best_value=infinity,
         best_norm=infinity,
+        largest_norm=jnp.zeros((), dtype),
         stalled=zero,
         iterations=zero - 1,
         evaluations=zero,

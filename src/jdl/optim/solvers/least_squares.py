@@ -27,7 +27,7 @@ def least_squares(
     x0: Params,
     method: str = "levenberg_marquardt",
     *,
-    gradient_tolerance: Number = 1e-5,
+    gradient_tolerance: Number | None = None,
     value_tolerance: Number = 0.0,
     max_iterations: Number = 1000,
     damping: Number = 1e-3,
@@ -40,8 +40,12 @@ def least_squares(
       x0: where to start: a tree of real floating-point arrays.
       method: "levenberg_marquardt" or "gauss_newton".
       gradient_tolerance: converged when no entry of `J^T r` is larger; in [0, inf).
+        None is a test that does not depend on units: of Levenberg-Marquardt, that
+        no column of `J` has a cosine with `r` above 1e-8 (or what can be told from 0
+        in the dtype), nor their span, or that the step is below rounding; of Gauss-Newton as in
+        `minimize`.
       value_tolerance: converged also when a step lowers the value by at most
-        this times the larger of the value and 1; 0 is off.
+        this times the value before; 0 is off.
       max_iterations: bound on the accepted steps; in [0, inf).
       damping: where Levenberg-Marquardt's damping starts; in (0, inf).
       linesearch: Gauss-Newton's; None is `zoom_linesearch()`.

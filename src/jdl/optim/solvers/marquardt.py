@@ -31,9 +31,14 @@ from jdl.optim.solvers.solution import (
     STALLED,
     Result,
 )
+from jdl.tree import root
 
 REJECTIONS = 40
 """Rejected steps in a row after which Levenberg-Marquardt gives up."""
+
+
+COSINE = 1e-8
+"""A cosine between the residuals and a column of `J` that counts as a right angle."""
 
 
 class MarquardtState(NamedTuple):
@@ -66,11 +71,11 @@ def _damped_step(r: Array, J: Array, damping: Any, scale: Vector) -> tuple[Vecto
     By QR of `J` above `sqrt(damping) D`, never forming `J^T J`, whose condition
     number is squared. The promise is the decrease of the linear model.
     """
-    root = jnp.sqrt(damping * scale).astype(J.dtype)
-    Q, R = jnp.linalg.qr(jnp.concatenate([J, jnp.diag(root)]))
+    D = jnp.sqrt(damping * scale).astype(J.dtype)
+    Q, R = jnp.linalg.qr(jnp.concatenate([J, jnp.diag(D)]))
     right = jnp.dot(r, Q[: r.size], precision="highest")
     d = -jax.scipy.linalg.solve_triangular(R, right)
-    promise = 0.5 * (dot(right, right) + dot(root * d, root * d))
+    promise = 0.5 * (dot(right, right) + dot(D * d, D * d))
     return d, promise
 
 
@@ -201,10 +206,18 @@ def marquardt_solve(
         iterations = loop.iterations + taken
         rejections = jnp.where(rejected, loop.rejections + 1, 0)
         gradient = jnp.dot(r, J, precision="highest")
-        near = largest(gradient) <= stop.gradient_tolerance
+        eps = jnp.finfo(x.dtype).eps
+        if stop.gradient_tolerance is None:
+            lengths = root(jnp.sum(J * J, 0)) * root(dot(r, r))
+            right_angle = max(COSINE, 4 * float(eps))
+            near = jnp.all(jnp.abs(gradient) <= right_angle * lengths)
+            # Columns that are nearly parallel may reach far together what each alone cannot.
+            near &= promise <= 4 * x.size * right_angle**2 * half_square(r)
+            near |= stepped & jnp.all(jnp.abs(step) <= 4 * eps * jnp.abs(point))
+        else:
+            near = largest(gradient) <= stop.gradient_tolerance
         near |= stepped & stop.small_decrease(before, value)
         # The next step vanishes in the rounding of the point, or its promise in that of the value.
-        eps = jnp.finfo(x.dtype).eps
         lost = jnp.all(jnp.abs(step) <= eps * jnp.abs(point))
         lost |= rejected & (loop.promise <= eps * before)
         status = jnp.where(rejections >= REJECTIONS, LINE_SEARCH_FAILED, RUNNING)

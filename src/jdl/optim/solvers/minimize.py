@@ -40,7 +40,7 @@ def minimize(
     x0: Params,
     method: str | Direction | Optimizer = "lbfgs",
     *,
-    gradient_tolerance: Number = 1e-5,
+    gradient_tolerance: Number | None = None,
     value_tolerance: Number = 0.0,
     max_iterations: Number = 1000,
     linesearch: LineSearch | None = None,
@@ -65,10 +65,14 @@ def minimize(
         `lbfgs_direction(memory_size=20)`; or any `Optimizer`, which then makes
         one update a turn (with `value` and `value_fn`) and of which the best
         point is returned.
-      gradient_tolerance: converged when no entry of the gradient is larger;
-        in [0, inf).
+      gradient_tolerance: converged when no entry of the gradient is larger; in
+        [0, inf). None is a test without units: the next step is foreseen to lower
+        the value by at most 1e-16 (in float32 1e-12) of itself, or by nothing beside
+        what the solve has lowered it by, and the gradient has fallen to a
+        thousandth; for an `Optimizer`, that no entry is larger
+        than 1e-8 (1e-6) of the largest that was met.
       value_tolerance: converged also when a step lowers the value by at most
-        this times the largest of `|f|` before, after, and 1; 0 is off.
+        this times the larger of `|f|` before and after; 0 is off.
       max_iterations: bound on the steps; in [0, inf).
       linesearch: for the methods that search; None is `zoom_linesearch()`.
 
@@ -80,8 +84,8 @@ def minimize(
       ValueError: an unknown method, or a number out of range.
       TypeError: `x0` has complex or integer leaves.
 
-    SciPy's `minimize` stops by the same norm at the same default; its L-BFGS-B
-    also has a value tolerance of 2e-9, off here.
+    SciPy's `minimize` has `gradient_tolerance=1e-5`; its L-BFGS-B also has a
+    value tolerance of 2e-9, off here.
 
     >>> import jax.numpy as jnp
     >>> result = minimize(lambda w: jnp.sum((w - 3.0) ** 2), jnp.zeros(2))
@@ -120,6 +124,7 @@ class _Updates(NamedTuple):
     best: Params
     best_value: Float[Array, ""]
     best_norm: Float[Array, ""]
+    largest_norm: Float[Array, ""]
     evaluations: Int[Array, ""]
     status: Int[Array, ""]
 
@@ -145,7 +150,13 @@ def _updates(fun: Callable[[Params], Any], optimizer: Optimizer, x0: Params, sto
         def keep(now: Any, before: Any, condition: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(condition, a, b), now, before)
 
-        near = norm <= stop.gradient_tolerance
+        largest_norm = jnp.maximum(loop.largest_norm, jnp.where(finite, norm, 0))
+        if stop.gradient_tolerance is None:
+            near = norm <= max(1e-8, 8 * float(jnp.finfo(dtype).eps)) * jnp.where(
+                starting, 0, largest_norm
+            )
+        else:
+            near = norm <= stop.gradient_tolerance
         near |= ~starting & stop.small_decrease(loop.value, value)
         status = jnp.where(loop.evaluations >= stop.max_iterations, MAX_ITERATIONS, RUNNING)
         status = jnp.where(near, CONVERGED, status)
@@ -160,13 +171,15 @@ def _updates(fun: Callable[[Params], Any], optimizer: Optimizer, x0: Params, sto
             best=keep(loop.params, loop.best, better),
             best_value=jnp.where(better | (starting & running), value, loop.best_value),
             best_norm=jnp.where(better | (starting & running), norm, loop.best_norm),
+            largest_norm=largest_norm,
             evaluations=loop.evaluations + running,
             status=jnp.where(running, status, loop.status),
         )
 
     zero = jnp.zeros((), jnp.int32)
     state = optimizer.init(x0)
-    start = _Updates(x0, state, infinity, x0, infinity, infinity, zero, zero + RUNNING)
+    nothing = jnp.zeros_like(infinity)
+    start = _Updates(x0, state, infinity, x0, infinity, infinity, nothing, zero, zero + RUNNING)
     end = loop_lanes(lambda loop: loop.status == RUNNING, body, start)
     return Result(
         end.best, end.best_value, end.best_norm, end.evaluations - 1, end.evaluations, end.status

@@ -14,7 +14,7 @@ from jdl.optim.base import Number, Optimizer, at_step, next_count
 from jdl.optim.solvers.direction import Direction, Vector, dot, follow
 from jdl.optim.solvers.lanes import loop_lanes
 from jdl.optim.solvers.line_search import STRONG_WOLFE, LineSearch
-from jdl.tree import root
+from jdl.tree import reciprocal_root, root
 
 
 def newton_direction(damping: Number = 0.0) -> Direction:
@@ -39,15 +39,18 @@ def newton_direction(damping: Number = 0.0) -> Direction:
     ) -> tuple[Int[Array, ""], Vector]:
         def solve(_: None) -> Vector:
             H = jax.hessian(fun)(x).astype(x.dtype)
-            curvature, axes = jnp.linalg.eigh(H)
+            precision = jnp.finfo(x.dtype)
+            rows = jnp.max(jnp.abs(H), 1, initial=0)
+            unit = reciprocal_root(jnp.maximum(jnp.abs(jnp.diag(H)), precision.eps * rows))
+            unit = jnp.where(unit > 0, unit, 1)
+            curvature, axes = jnp.linalg.eigh(unit[:, None] * H * unit[None, :])
             size = jnp.abs(curvature)
             # A direction that the Hessian does not see at this precision is left out
             # by the gradient, which has no component along it but for rounding.
-            precision = jnp.finfo(x.dtype)
-            floor = jnp.maximum(precision.eps * jnp.max(size), precision.tiny)
+            floor = jnp.maximum(precision.eps * jnp.max(size, initial=0), precision.tiny)
             size = jnp.maximum(size, floor) + at_step(damping, count)
-            along = jnp.dot(gradient, axes, precision="highest")
-            return -jnp.dot(axes, along / size, precision="highest").astype(x.dtype)
+            along = jnp.dot(unit * gradient, axes, precision="highest")
+            return -unit * jnp.dot(axes, along / size, precision="highest").astype(x.dtype)
 
         d = jax.lax.cond(active, solve, lambda _: jnp.zeros_like(x), None)
         return jnp.where(active, next_count(count), count), d
@@ -60,9 +63,10 @@ def newton(
     damping: Number = 0.0,
     linesearch: LineSearch | None = STRONG_WOLFE,
 ) -> Optimizer:
-    """Newton's method with the whole Hessian `H = Q diag(h) Q^T`.
+    """Newton's method with the whole Hessian `H`, scaled to unit diagonal.
 
-        d = -Q diag(1 / (|h| + damping)) Q^T g,    w += t d, t by a line search
+        D H D = Q diag(h) Q^T,   D = |diag(H)|^{-1/2}
+        d = -D Q diag(1 / (|h| + damping)) Q^T D g,    w += t d, t by a line search
 
     Where the Hessian is positive definite and `damping` 0, `d = -H^{-1} g`,
     exact in one step on a quadratic. Elsewhere the absolute values turn the
@@ -73,8 +77,9 @@ def newton(
 
     Args:
       learning_rate: a number or schedule that multiplies `d`; None is 1.
-      damping: added to the absolute eigenvalues; in [0, inf), 0 is off; may be
-        a schedule of the step.
+      damping: added to the absolute eigenvalues of the Hessian scaled to unit
+        diagonal, so that units do not matter; in [0, inf), 0 is off; may be a
+        schedule of the step.
       linesearch: a `LineSearch`, or None to step by `learning_rate`.
 
     Returns:
