@@ -87,6 +87,17 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return count
 
 
+def check_seed(seed: Any) -> int:
+    """Returns `seed` as an int; raises unless it fits the 32 bits of a random key's root.
+
+    >>> check_seed(3)
+    3
+    """
+    if (number := check_count("seed", seed, 0)) >= 2**32:
+        raise ValueError(f"`seed` must be below 2**32, got seed={seed!r}.")
+    return number
+
+
 def wide_integers(x: Any) -> jax.Array:
     """`x` in a signed type of 32 bits or more, where -1 and a number of classes are themselves.
 

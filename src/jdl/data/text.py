@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jdl._checks import check_count
 from jdl.data.dataset import Dataset
 from jdl.data.error import DataError
 from jdl.data.reading import MAX_BYTES, Path, read_text
@@ -40,8 +41,7 @@ def text(
       DataError: the file cannot be read, or is too short for one sequence in
         each split; a share is out of range.
     """
-    if not isinstance(length, int) or length < 1:
-        raise DataError(f"`length` must be an integer of at least 1, got length={length!r}.")
+    length = check_count("length", length)
     for name, share in (("valid", valid), ("test", test)):
         if not 0 <= share < 1:
             raise DataError(f"`{name}` must be in [0, 1), got {name}={share}.")

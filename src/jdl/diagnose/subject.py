@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jdl import tree
-from jdl.engine.trial import Batch, Metrics, State, Trial, adapted, with_params
+from jdl.engine.trial import Batch, Metrics, State, Trial, adapted, params_of, with_params
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

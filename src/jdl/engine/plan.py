@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jdl import tree
+from jdl._checks import check_count
 from jdl.engine.contract import Shapes
 from jdl.engine.memory import readable
 from jdl.engine.workload import Workload
@@ -66,7 +67,8 @@ def lane_mesh(devices: int | Sequence[Any] | None = None) -> Mesh:
     local = jax.local_devices()
     if devices is None:
         chosen = local
-    elif isinstance(devices, int):
+    elif not isinstance(devices, Sequence):
+        devices = check_count("devices", devices, 0)
         if not 1 <= devices <= len(local):
             raise ValueError(
                 f"`devices` must be from 1 to {len(local)}, the local devices, got {devices}. On a "
@@ -116,8 +118,9 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
     device = mesh.devices.flat[0]
     unroll = 2 if each <= 2**20 else 1
     if lanes is not None:
-        if not isinstance(lanes, int) or isinstance(lanes, bool) or lanes < 1:
-            raise ValueError(f"`lanes` must be at least 1, 'tune' or None, got lanes={lanes!r}.")
+        if isinstance(lanes, str):
+            raise ValueError(f"`lanes` must be a number, 'tune' or None, got lanes={lanes!r}.")
+        lanes = check_count("lanes", lanes)
         return Plan(lanes, mesh.size, unroll, each, f"{lanes} lanes a device, as given")
     if device.platform == "cpu":
         # Twice the cache, because not all that a step touches is alive at once: an MLP

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jdl._checks import check_number
+from jdl._checks import check_count, check_number
 from jdl.data.arrays import length
 from jdl.data.batches import steps_per_epoch
 from jdl.data.dataset import Dataset
@@ -87,15 +87,11 @@ def make_workload(
     """
     if (epochs is None) == (steps is None):
         raise ValueError(f"Give either `epochs` or `steps`, got epochs={epochs}, steps={steps}.")
-    for name, value in (
-        ("epochs", epochs),
-        ("steps", steps),
-        ("batch_size", batch_size),
-        ("report_every", report_every),
-        ("eval_batch_size", eval_batch_size),
-    ):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"`{name}` must be an integer of at least 1, got {name}={value!r}.")
+    epochs = None if epochs is None else check_count("epochs", epochs)
+    steps = None if steps is None else check_count("steps", steps)
+    report_every = None if report_every is None else check_count("report_every", report_every)
+    batch_size = check_count("batch_size", batch_size)
+    eval_batch_size = check_count("eval_batch_size", eval_batch_size)
     check_number("diverged_above", diverged_above, "[1, inf]")
     if data.train is None:
         assert steps is not None

@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jdl._checks import check_choice
+from jdl._checks import check_choice, check_count
 from jdl.sweep.dimension import REPEATS, Dimension
 from jdl.sweep.search import (
     MOST_REJECTED,
     Config,
     Constraint,
     Search,
-    check_trials,
     free_names,
     limited,
     repeats,
@@ -65,9 +64,7 @@ def optuna_search(
       ValueError: `trials` or `batch` is below 1, or no sampler has that name.
     """
     parsed = parse_space(space)
-    check_trials(trials)
-    if not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"`batch` must be an integer of at least 1, got batch={batch!r}.")
+    trials, batch = check_count("trials", trials), check_count("batch", batch)
     if isinstance(sampler, str):
         check_choice("sampler", sampler, SAMPLERS)
     optuna = _optuna()

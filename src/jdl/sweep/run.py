@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jdl._checks import check_number
+from jdl._checks import check_count, check_number, check_seed
 from jdl.data.dataset import Dataset, check
 from jdl.diagnose.monitor import watched
 from jdl.engine.contract import fingerprint
@@ -118,8 +118,8 @@ def run(
     use_all_cores()
     if seconds is not None:
         check_number("seconds", seconds, "(0, inf)")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0, got seed={seed!r}.")
+    seed, keep = check_seed(seed), check_count("keep", keep, 0)
+    trials = None if trials is None else check_count("trials", trials)
     if out is not None and not isinstance(out, str | os.PathLike):
         raise TypeError(f"`out` must be the path of a folder or None, got out={out!r}.")
     if not isinstance(space, Mapping):
@@ -127,8 +127,6 @@ def run(
     if target is not None:
         check_number("target", target, "(-inf, inf)")
     check_number("checkpoint_seconds", checkpoint_seconds, "[0, inf]")
-    if not isinstance(keep, int) or keep < 0:
-        raise ValueError(f"`keep` must be an integer of at least 0, got keep={keep!r}.")
     check_kind("stopping", stopping, Stopping, "asha")
     check_kind("population", population, Breeding, "pbt")
     parsed = parse_space(space)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jdl._checks import check_count
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.space import Space, combinations, configuration, finite, order, parse_space
 
@@ -185,7 +186,7 @@ def _drawn(
     constraint: Constraint | None,
 ) -> Search:
     """The search that turns quantiles by name into configurations, each with its repeats."""
-    check_trials(trials)
+    trials = check_count("trials", trials)
     filtered = _Filter(space, constraint)
     own = {name: space[name] for name in free_names(space)}
     placed, again = order(own), repeats(space)
@@ -258,12 +259,6 @@ class _Filter:
         return {"rejected": self._rejected} if self._constraint is not None else {}
 
 
-def check_trials(trials: Any) -> None:
-    """Raises ValueError unless `trials` is a number of trials."""
-    if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
-        raise ValueError(f"`trials` must be an integer of at least 1, got trials={trials!r}.")
-
-
 def make_search(kind: str | None, space: Space, trials: int | None, seed: int) -> Search:
     """The search that a sweep's arguments ask for.
 
@@ -278,7 +273,7 @@ def make_search(kind: str | None, space: Space, trials: int | None, seed: int) -
       ValueError: the arguments contradict each other, or `trials` is below 1.
     """
     if trials is not None:
-        check_trials(trials)
+        trials = check_count("trials", trials)
     if kind is None:
         kind = "grid" if trials is None and finite(space) else "random"
     if kind == "grid":

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jdl._checks import check_count
 from jdl.optim import Optimizer, apply_updates
 from jdl.train import Trial
 
@@ -61,8 +62,7 @@ def self_tuning(
     Source: Maclaurin, Duvenaud and Adams (2015); online over short horizons as in
     Franceschi et al. (2017) and, of one step, Baydin et al. (2018).
     """
-    if not isinstance(inner, int) or inner < 1:
-        raise ValueError(f"`inner` must be an integer of at least 1, got inner={inner!r}.")
+    inner = check_count("inner", inner)
     if not numbers:
         raise ValueError("`numbers` needs at least one number to tune, got none.")
 

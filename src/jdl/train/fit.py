@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from jdl._checks import check_count, check_number
+from jdl._checks import check_count, check_number, check_seed
 from jdl.data.batches import steps_per_epoch
 from jdl.data.dataset import Dataset, check
 from jdl.data.source import Position, Reader, Stream
@@ -126,8 +126,8 @@ def fit(
     use_all_cores()
     if keep not in (None, "best", "last"):
         raise ValueError(f"`keep` must be 'best', 'last' or None, got keep={keep!r}.")
-    if patience is not None:
-        check_count("patience", patience)
+    seed = check_seed(seed)
+    patience = None if patience is None else check_count("patience", patience)
     check_number("min_delta", min_delta, "[0, inf)")
     dataset, stream, first = Dataset(*data), None, None
     if isinstance(dataset.train, Stream):
