@@ -108,8 +108,8 @@ def test_another_make_trial_is_named_as_such(tmp_path):
     with pytest.raises(StoreError) as error:
         one.begin({"programs": {"optimizer=adam": "abd", "": "deg"}, "space": 1}, ["loss"], [])
     text = str(error.value)
-    assert "  make_trial for optimizer=adam: computes something else now" in text
-    assert "  make_trial: computes something else now" in text and "abc" not in text
+    assert "  make_trial for optimizer=adam computes something else now" in text
+    assert "  make_trial computes something else now" in text and "abc" not in text
     one.close()
 
 

@@ -77,7 +77,7 @@ def test_widths_that_do_not_fit_are_not_timed(toy, clock, room, found, tried):
     plan, said = Plan(32, 1, 1, 1000, "reckoned"), []
     chosen = tune.tuned(*toy, plan, 2**12, lane_mesh(1), NUMBERS, DATA, said.append)
     assert chosen.lanes == found and sorted({*timed}) == tried
-    assert "32 lanes a device: too many for it." in said
+    assert "32 lanes a device: too many to fit." in said
 
 
 def test_what_was_timed_is_remembered_by_program(toy, clock, tmp_path):

@@ -228,7 +228,7 @@ def test_two_processes_on_one_folder(tmp_path):
 def test_a_corrupt_store(tmp_path):
     run(tmp_path / "run")
     (tmp_path / "run" / "run.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(sweep.StoreError, match=r"run.sqlite is damaged or no run"):
+    with pytest.raises(sweep.StoreError, match=r"run.sqlite is damaged or not a run"):
         run(tmp_path / "run")
 
 

@@ -113,7 +113,7 @@ def test_a_deleted_checkpoint(whole, tmp_path, monkeypatch, capsys):
     (tmp_path / "run" / SNAPSHOT).unlink()
     results = run(tmp_path / "run", progress=True, **options)
     said = " ".join(capsys.readouterr().err.split())
-    assert f"{SNAPSHOT} is gone from" in said
+    assert f"{SNAPSHOT} is missing from" in said
     assert results.count("pending") == results.count("running") == 0
     if whole[0] == "none":
         assert_same(results, whole[1])
@@ -129,7 +129,9 @@ def test_a_search_that_gives_something_else(tmp_path, monkeypatch):
         )
 
     interrupted(tmp_path / "run", monkeypatch, search=search(0.01))
-    with pytest.raises(sweep.StoreError, match=r"The search s gives .* no function of what it is"):
+    with pytest.raises(
+        sweep.StoreError, match=r"The search s gives .* must depend only on what it is"
+    ):
         run(tmp_path / "run", search=search(0.02))
 
 

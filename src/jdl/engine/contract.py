@@ -1,4 +1,4 @@
-"""What a trial must keep, and what one trace of it tells: shapes, program, fingerprints."""
+"""Traces a trial once to check its contract and to get shapes, program and fingerprints."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from jdl.engine.workload import Numbers, Workload, shapes_of
 
 
 class Shapes(NamedTuple):
-    """What tracing alone tells of a lane: shapes and dtypes, and what it computes."""
+    """What one trace says about a lane: shapes, dtypes and its computation."""
 
     numbers: Numbers
     lane: Lanes
     reports: Metrics
     final: Metrics
     program: str  # a hash of the traced computation, its constants included
-    used: frozenset[str]  # the names of the numbers that anything depends on
-    # Gives the trial of numbers from what was traced: the user's functions do not run again.
+    used: frozenset[str]  # names of the numbers that affect anything
+    # Makes a trial from the traces, without running the user's functions again.
     trial: Callable[[Numbers], Trial]
 
 
 class _Traced(NamedTuple):
-    """A function as the program that one trace made of it."""
+    """A traced function, callable like the original."""
 
     program: core.ClosedJaxpr
-    out: Any  # shapes of what it gives
+    out: Any  # shapes of its result
 
     def __call__(self, *args: Any) -> Any:
         flat = core.jaxpr_as_fun(self.program)(*jax.tree.leaves(args))
@@ -61,8 +61,8 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
       numbers: those of one lane; only dtypes matter.
 
     Raises:
-      TypeError: `step` gives back a state of another structure, shape or dtype
-        than `init`, or `step` or `evaluate` gives metrics that are no dict of
+      TypeError: `step` returns a state of another structure, shape or dtype than
+        `init`, or `step` or `evaluate` returns metrics that are not a dict of
         scalars.
     """
     numbers = shapes_of({name: np.asarray(n) for name, n in numbers.items()})
@@ -118,13 +118,13 @@ def _evaluated_batches(work: Workload, name: str) -> Iterator[Batch]:
 
 
 def _form(batch: Batch) -> Any:
-    """What two batches of the same shapes have in common, to look things up by."""
+    """A key that batches of the same structure, shapes and dtypes share."""
     leaves, structure = jax.tree.flatten(batch)
     return structure, tuple((a.shape, str(a.dtype)) for a in leaves)
 
 
 def _used(program: core.ClosedJaxpr) -> list[int]:
-    """The places of the inputs that anything depends on."""
+    """The places of the inputs that the program uses."""
     known = {id(v) for eqn in program.eqns for v in eqn.invars}
     known |= {id(v) for v in program.jaxpr.outvars}
     return [place for place, v in enumerate(program.jaxpr.invars) if id(v) in known]
@@ -142,7 +142,7 @@ def _check_same_state(before: State, after: State) -> None:
         )
         lines = [f"  {p}: {shapes[0].get(p)} at init, {shapes[1].get(p)} after" for p in changed]
         raise TypeError(
-            "Trial.step must give back a state of the same structure, shapes and dtypes as "
+            "Trial.step must return a state of the same structure, shapes and dtypes as "
             "Trial.init makes, but they differ in\n" + ("\n".join(lines) or f"{before}\n{after}")
         )
 
@@ -159,7 +159,7 @@ def _check_metrics(where: str, metrics: Any) -> None:
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
-    """Shapes and a checksum of each split, by which a resumed run knows its data."""
+    """Shapes and a checksum of each split, which identify the data to a resumed run."""
     prints = {}
     for name, split in zip(Dataset._fields, dataset):
         if split is not None:
@@ -172,12 +172,11 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
 
 
 def trace_hash(programs: Sequence[core.ClosedJaxpr], facts: Any = None) -> str:
-    """A hash of traced computations, by which a resumed run knows its program.
+    """A hash of traced computations, which identifies the program to a resumed run.
 
-    Other code that computes the same is the same; another rate, layer or loss
-    is not, wherever it is written. It is made of what the equations are, and not
-    of how they print, which depends on the terminal, on options and on the
-    seed of Python's hashes.
+    Different code that computes the same has the same hash; another rate, layer
+    or loss changes it. The hash covers the equations, not their printed form,
+    which depends on the terminal, on options and on Python's hash seed.
 
     Args:
       programs: in order.
@@ -190,7 +189,7 @@ def trace_hash(programs: Sequence[core.ClosedJaxpr], facts: Any = None) -> str:
 
 
 def _parts(value: Any, numbered: dict[Any, int] | None = None) -> Iterator[bytes]:
-    """`value` in bytes that are the same in every process; variables by their first use."""
+    """Bytes of `value`, the same in every process; variables are numbered by first use."""
     numbered = {} if numbered is None else numbered
     if isinstance(value, core.ClosedJaxpr):
         yield from _parts((value.jaxpr, value.consts))
@@ -198,7 +197,7 @@ def _parts(value: Any, numbered: dict[Any, int] | None = None) -> Iterator[bytes
         own: dict[Any, int] = {}  # each program counts its own variables
         yield from _parts((value.constvars, value.invars), own)
         for eqn in value.eqns:
-            # Names are those of Python functions, and say nothing of what they compute.
+            # Names come from Python functions and do not affect the computation.
             params = {name: v for name, v in eqn.params.items() if name != "name"}
             yield from _parts((eqn.primitive.name, params, eqn.invars, eqn.outvars), own)
         yield from _parts(value.outvars, own)
@@ -226,6 +225,6 @@ def _parts(value: Any, numbered: dict[Any, int] | None = None) -> Iterator[bytes
     elif isinstance(value, type):
         yield value.__name__.encode()
     elif callable(value) or hasattr(value, "__name__"):
-        yield b"function"  # it prints with its address; what it computes is traced beside it
+        yield b"function"  # its repr has an address; its computation is traced anyway
     else:
         yield re.sub(r" at 0x[0-9a-f]+", "", repr(value)).encode()

@@ -1,4 +1,4 @@
-"""What reports and programs cost: estimates that no clock changes, and what was measured."""
+"""The cost of reports and programs, estimated without a clock or measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jdl.engine.events import DIVERGED, DONE, STOPPED, Ended, Segment
 COMPILE_SECONDS = 3.0  # an estimate for one program
 STEP_SECONDS = 5e-6  # fixed cost of a lane's step, besides its memory traffic
 BYTES_PER_SECOND = 1e10
-SEGMENT_SECONDS = 0.1  # below that, the host's share of a segment shows
+SEGMENT_SECONDS = 0.1  # in shorter segments the host's share shows
 ORDERED_SECONDS = 0.5  # estimated length of a segment in which nothing is decided
 
 
@@ -21,27 +21,27 @@ def report_seconds(report_every: int, lane_bytes: int) -> float:
 
 
 def worthwhile(seconds: float) -> bool:
-    """Whether saving so much of the devices' time is worth another program."""
+    """Whether saving `seconds` of device time is worth compiling another program."""
     return seconds > 2 * COMPILE_SECONDS
 
 
 def reports_ahead(ordered: bool, measured: float | None, estimated: float, lanes: int) -> int:
-    """How many reports a segment makes at most.
+    """The maximum number of reports in a segment.
 
     Args:
-      ordered: whether the order of segments counts, so that no clock may be asked.
+      ordered: whether results depend on the order of segments, so that no clock may matter.
       measured: seconds of a report of the whole row, None before the first.
       estimated: seconds of a report of one lane.
       lanes: on each device.
     """
     if ordered:
-        # Short enough that checkpoints and signals need not wait for long.
+        # Short enough that checkpoints and signals do not wait long.
         return max(1, round(ORDERED_SECONDS / estimated / lanes))
     return 1 if measured is None else max(1, round(SEGMENT_SECONDS / measured))
 
 
 def measured(before: float | None, seconds: float, reports: int) -> float:
-    """Seconds of a report, after a segment was waited for."""
+    """Seconds per report, updated after waiting for a segment."""
     if before is not None or seconds > SEGMENT_SECONDS:
         return max(seconds, 1e-4) / reports
     # The first wait may be short because the segment began long before.
@@ -49,16 +49,16 @@ def measured(before: float | None, seconds: float, reports: int) -> float:
 
 
 class Tally(NamedTuple):
-    """What a run has done so far.
+    """The progress of a run.
 
     Attributes:
-      done: trials.
-      diverged: trials.
-      stopped: trials.
-      reports: made, and those that a trial which ended early will not make.
+      done: number of trials that finished.
+      diverged: number of trials that diverged.
+      stopped: number of trials that were stopped.
+      reports: made, plus those that trials which ended early will never make.
       lane_steps: training steps of all lanes, idle ones included.
-      queued_steps: of them, those while trials waited for a lane.
-      busy_steps: of the latter, those that trained a trial.
+      queued_steps: lane steps taken while trials waited for a lane.
+      busy_steps: queued steps that trained a trial.
       best: the best score reported.
     """
 
@@ -73,12 +73,12 @@ class Tally(NamedTuple):
 
     @property
     def busy(self) -> float:
-        """The share of steps that trained a trial while trials waited; 1.0 if none ever did."""
+        """The share of queued steps that trained a trial; 1.0 if no trial ever waited."""
         return self.busy_steps / self.queued_steps if self.queued_steps else 1.0
 
     @property
     def afresh(self) -> Tally:
-        """With the trials that ended, and nothing else done yet."""
+        """A copy with only the counts of ended trials."""
         return Tally(self.done, self.diverged, self.stopped)
 
     @property
@@ -87,7 +87,7 @@ class Tally(NamedTuple):
         return self.done + self.diverged + self.stopped
 
     def with_segment(self, segment: Segment, width: int, report_every: int, queued: bool) -> Tally:
-        """With a segment of `width` lanes; `queued` says whether trials waited for a lane."""
+        """Adds a segment of `width` lanes; `queued` says whether trials waited for a lane."""
         made = sum(map(len, segment.scores))
         steps = width * segment.order.reports * report_every
         return self._replace(
@@ -99,7 +99,7 @@ class Tally(NamedTuple):
         )
 
     def with_ended(self, ended: Sequence[Ended], reports: int, report_every: int) -> Tally:
-        """With trials that ended; reports that they will never make count as made."""
+        """Adds ended trials; reports that they will never make count as made."""
         statuses = [end.status for end in ended]
         early = [reports - -(-end.steps // report_every) for end in ended]
         return self._replace(
@@ -115,14 +115,14 @@ class Stats(NamedTuple):
 
     Attributes:
       compilations: lane programs compiled, compactions among them.
-      compile_seconds: the sum over them.
-      seconds: wall time, compilation included where it was waited for.
+      compile_seconds: their total compile time.
+      seconds: wall time, any wait for compilation included.
       lane_steps: training steps of all lanes, idle ones included.
       complete: whether every trial ended; False after an interruption.
       compactions: programs of fewer lanes, compiled for the tail of a group.
-      busy: the share of `lane_steps` that trained a trial, as long as any trial
-        waited for a lane; 1.0 if none ever did.
-      out_of_time: whether the time given was over.
+      busy: the share of `lane_steps` that trained a trial while others waited
+        for a lane; 1.0 if none ever waited.
+      out_of_time: whether the time limit was reached.
     """
 
     compilations: int

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-try:  # Windows has no fcntl, and locks the first byte of a file instead.
+try:  # Windows has no fcntl; the folder is not locked there.
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
@@ -29,7 +29,7 @@ CREATE TABLE trials (
   ended INTEGER              -- turn
 );
 CREATE TABLE states (trial INTEGER PRIMARY KEY, score REAL NOT NULL, state BLOB NOT NULL);
-CREATE TABLE events (          -- what the host did beside collecting segments
+CREATE TABLE events (          -- what the host did besides collecting segments
   turn INTEGER NOT NULL,
   kind TEXT NOT NULL,
   value INTEGER NOT NULL
@@ -46,7 +46,7 @@ CREATE TABLE lineage (         -- what a population did to its members
 
 
 class StoreError(ValueError):
-    """A run's folder that cannot be used: damaged, of another specification, or in use."""
+    """A run's folder is damaged, in use, or of another specification."""
 
 
 class Database:
@@ -95,7 +95,7 @@ class Database:
                 self._lock.close()
                 raise StoreError(
                     f"Another process is running in {self.folder}. Wait for it, or give another "
-                    "folder; `jdl report` may look at it meanwhile."
+                    "folder; `jdl report` can read it meanwhile."
                 ) from error
 
     @contextlib.contextmanager
@@ -106,13 +106,13 @@ class Database:
             if _is_disk(error):
                 raise StoreError(_cannot_write(self.folder, error)) from error
             raise StoreError(
-                f"{self.folder}/run.sqlite is damaged or no run: {error}. Move the folder away to "
-                "start anew."
+                f"{self.folder}/run.sqlite is damaged or not a run: {error}. Move the folder away "
+                "to start again."
             ) from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction, of tables that are made too; a full disk gives a readable error."""
+        """One transaction, creating tables included; a full disk raises a readable error."""
         try:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -128,16 +128,16 @@ class Database:
 
 
 def _reader(path: pathlib.Path) -> sqlite3.Connection:
-    """A connection that only reads; a folder that cannot be written will do."""
+    """A read-only connection, which also works in a read-only folder."""
     where = path.resolve().as_uri()
     try:
         db = sqlite3.connect(f"{where}?mode=ro", uri=True, check_same_thread=False)
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
-        # Without the files of a write-ahead log, and unable to make them.
+        # The files of the write-ahead log are missing and cannot be created.
         db = sqlite3.connect(f"{where}?immutable=1", uri=True, check_same_thread=False)
     except sqlite3.DatabaseError:
-        pass  # said by whoever reads
+        pass  # the first read raises it with a readable message
     return db
 
 
@@ -149,6 +149,6 @@ def _is_disk(error: sqlite3.DatabaseError) -> bool:
 
 def _cannot_write(folder: pathlib.Path | None, error: Exception) -> str:
     return (
-        f"{folder}/run.sqlite cannot be written: {error}. What was recorded before is safe: make "
-        "room or make the folder writable, and run the same again to go on."
+        f"{folder}/run.sqlite cannot be written: {error}. Earlier records are safe. Free some "
+        "space or make the folder writable, then run the same again to resume."
     )

@@ -1,7 +1,7 @@
-"""What is decided after a segment: which trials stop, wait, are done, or take another's state.
+"""Decisions after a segment: which trials stop, wait, finish or copy another's state.
 
-Everything here is a function of who sat where and of what was reported. What
-is to be done with lanes is returned, and carried out by whoever has them.
+Every function depends only on the seats and the reports. The result says what
+to do with lanes, and the executor does it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from jdl.engine.policy import Paused, Policy, Seat
 from jdl.engine.rules import Verdicts
 
 Seats = Sequence[Seat | None]
-Heard = Mapping[int, tuple[float, ...]]  # of running trials, the scores since their last rungs
+Heard = Mapping[int, tuple[float, ...]]  # scores of running trials since their last rungs
 
 
 class Brought(NamedTuple):
-    """What a turn brought.
+    """The outcome of a turn.
 
     Attributes:
       seats: of the row.
@@ -39,10 +39,10 @@ class Brought(NamedTuple):
       over: whether the target is reached.
       ended: trials that ended.
       released: trials that the rule lets go on.
-      leaving: what is to be taken from lanes.
-      bred: what a population did.
+      leaving: what to take from lanes.
+      bred: exchanges that the population made.
       copied: the lane that each lane copies before the next segment.
-      changed: lanes whose trial has other numbers.
+      changed: lanes whose trial has new numbers.
     """
 
     seats: tuple[Seat | None, ...]
@@ -57,7 +57,7 @@ class Brought(NamedTuple):
     changed: tuple[int, ...] = ()
 
     def record(self, turn: int, kind: str, started: Iterable[tuple[int, int]] = ()) -> Record:
-        """The turn as it is written down."""
+        """The turn as the journal records it."""
         ended = tuple(sorted(self.ended))
         return Record(turn, kind, tuple(started), ended, self.bred, self.leaving)
 
@@ -71,13 +71,13 @@ def after_segment(
     heard: Heard,
     over: bool,
 ) -> Brought:
-    """Ends trials that are whole or failed, and applies rule, target and population.
+    """Ends complete or failed trials, then applies rule, target and population.
 
     Args:
       policy: of the run.
-      segment: that was collected.
+      segment: the collected one.
       group: of its row.
-      seats: of the row, as they were while it ran.
+      seats: of the row while the segment ran.
       waiting: trials that the rule keeps aside.
       heard: scores since the last rungs.
       over: whether the target was reached before.
@@ -150,27 +150,27 @@ def settle(policy: Policy, waiting: Mapping[int, Paused]) -> Brought:
     """Asks the rule about trials that wait for others that will never reach their rung.
 
     Raises:
-      RuntimeError: the rule names none of them, so that they would wait for ever.
+      RuntimeError: the rule names none of them, so they would wait forever.
     """
     assert policy.rule is not None
     verdicts = policy.rule.settle()
     if not any(verdicts):
-        raise RuntimeError("The stopping rule makes trials wait and settles nothing.")
+        raise RuntimeError("The stopping rule keeps trials waiting, but `settle` names none.")
     waiting, released, ended, drop = release(policy, waiting, verdicts)
     return Brought((), {}, waiting, False, ended, released, Leaving(drop=drop))
 
 
 def _last(scores: Sequence[float], reports: int) -> float:
-    """The score of the last report, -inf where the trial failed before it."""
+    """The score of the last report, -inf if the trial failed before it."""
     return scores[-1] if len(scores) == reports and reports else -math.inf
 
 
 def _whole(
     policy: Policy, segment: Segment, seats: Seats, last: Mapping[int, float]
 ) -> tuple[list[Seat | None], dict[int, Ended]]:
-    """Seats after the segment, and by lane how the trials ended that are whole or failed.
+    """Seats after the segment, and the trials that completed or failed, by lane.
 
-    Where a population decides, a trial that failed stays: it may be given another's state.
+    A failed trial stays in a population, because it may copy another's state.
     """
     now, ended = list(seats), {}
     for lane, failed in zip(segment.order.lanes, segment.failed):
@@ -192,10 +192,10 @@ def _whole(
 def hear(
     policy: Policy, segment: Segment, ended: Mapping[int, Ended], heard: Heard
 ) -> tuple[Verdicts, Heard]:
-    """Tells the rule what trials reported, ascending, and gives what it says.
+    """Tells the rule the reports, by ascending trial; gives its verdicts and the scores kept.
 
-    A trial that comes to a rung is told with its scores since the rung before; one
-    that diverged comes to its next rung with a single -inf.
+    A trial at a rung is told with its scores since the previous rung. A diverged
+    trial counts as at its next rung, with a single -inf.
     """
     assert policy.rule is not None
     since = dict(heard)
@@ -223,23 +223,23 @@ def hear(
 
 
 def told(ended: Iterable[Ended]) -> list[tuple[int, float]]:
-    """What a search is told of trials that ended: number and last score, NaN if it diverged."""
+    """What a search is told about ended trials: number and last score, NaN if diverged."""
     return [(e.trial, math.nan if e.status == DIVERGED else e.score) for e in ended]
 
 
 def joined(verdicts: Sequence[Verdicts]) -> Verdicts:
-    """Verdicts about different trials as one."""
+    """Merges verdicts about different trials."""
     return Verdicts(*([t for v in verdicts for t in v[field]] for field in range(3)))
 
 
 def release(
     policy: Policy, waiting: Mapping[int, Paused], verdicts: Verdicts
 ) -> tuple[dict[int, Paused], tuple[Paused, ...], tuple[Ended, ...], tuple[int, ...]]:
-    """What verdicts make of the trials that wait.
+    """Applies verdicts to the trials that wait.
 
     Returns:
       Those that still wait, those that go on, those that ended, and the numbers
-      of the latter, whose states are not needed any more.
+      of the latter, whose states are no longer needed.
     """
     left = dict(waiting)
     released = tuple(left.pop(trial) for trial in verdicts.go if trial in left)
@@ -254,9 +254,9 @@ def release(
 def _evolve(
     policy: Policy, seats: list[Seat | None], last: Mapping[int, float]
 ) -> tuple[tuple[Bred, ...], tuple[int, ...] | None, tuple[int, ...]]:
-    """Lets the members of a population copy each other, at a report that all have reached.
+    """Lets the members of a population copy each other at a report that all have reached.
 
-    Changes the numbers in `seats`.
+    Updates the numbers in `seats`.
     """
     there = sorted(
         ((seat.queued.trial, lane, seat) for lane, seat in enumerate(seats) if seat is not None),

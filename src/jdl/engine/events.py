@@ -1,7 +1,7 @@
-"""What a run is made of: the orders that the host gives, and the events that answer them.
+"""The orders that the host gives, and the events that answer them.
 
-A schedule gives orders, an executor carries them out, and what comes of them
-is an event. The same events in the same order make the same schedule again.
+A schedule gives orders, an executor carries them out, and the results come
+back as events. The same events in the same order make the same schedule again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Queued(NamedTuple):
 
     trial: int
     numbers: Numbers
-    stream: int  # names its random stream
+    stream: int  # number of its random stream
 
 
 # Orders
 
 
 class Ask(NamedTuple):
-    """Ask the search for so many further trials."""
+    """Ask the search for `trials` more trials."""
 
     trials: int
 
@@ -44,8 +44,8 @@ class Narrow(NamedTuple):
     Attributes:
       row: its number.
       lanes: on each device.
-      source: the lane that each lane of the narrower row had before; None only
-        compiles the program, ahead of its use.
+      source: the old lane of each lane of the narrower row; None only compiles
+        the program, ahead of its use.
     """
 
     row: int
@@ -63,11 +63,11 @@ class Order(NamedTuple):
       trials: in those lanes.
       done: reports that these trials had made before.
       fresh: lanes in which a trial starts.
-      resumed: lanes in which a trial goes on from the state that was put aside.
+      resumed: lanes in which a trial goes on from its state put aside.
       finishing: lanes whose trial makes its last report, and is tested.
-      copied: for each lane the one whose state it takes before the segment;
-        None where all keep their own.
-      changed: lanes whose trial has other numbers from now on.
+      copied: for each lane, the lane whose state it copies before the segment;
+        None if all keep their own.
+      changed: lanes whose trial has new numbers from now on.
     """
 
     row: int
@@ -93,7 +93,7 @@ class Settle(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Wait for any program that is being compiled."""
+    """Wait until any program has been compiled."""
 
 
 # Events
@@ -104,8 +104,8 @@ class Asked(NamedTuple):
 
     Attributes:
       wanted: how many were asked for.
-      given: the group of each trial, and the trial.
-      left: how many further ones the search may give.
+      given: pairs of group label and trial.
+      left: how many more the search may give.
     """
 
     wanted: int
@@ -118,7 +118,7 @@ class Joined(NamedTuple):
 
     Attributes:
       group: the label of its static group.
-      devices: that its lanes are spread over.
+      devices: how many its lanes are spread over.
       width: lanes over all devices.
       report_seconds: an estimate for one report of one lane.
     """
@@ -140,11 +140,11 @@ class Segment(NamedTuple):
     """A segment was collected.
 
     Attributes:
-      order: that it carried out.
-      scores: of each busy lane, one for every report that its trial made; larger
-        is better, and -inf is not finite.
-      failed: of each busy lane, the step at which its trial failed, or -1.
-      seconds: that it was waited for.
+      order: the order that it carried out.
+      scores: for each busy lane, one per report that its trial made; larger is
+        better, and -inf means not finite.
+      failed: for each busy lane, the step at which its trial failed, or -1.
+      seconds: how long the host waited for it.
     """
 
     order: Order
@@ -157,7 +157,7 @@ class Settled(NamedTuple):
     """The rule was asked to decide about trials that wait."""
 
 
-# What a turn brings
+# What a turn gives
 
 
 class Ended(NamedTuple):
@@ -167,7 +167,7 @@ class Ended(NamedTuple):
       trial: its number.
       status: done, diverged or stopped.
       steps: finite steps that it took.
-      score: its last; NaN if it never had one.
+      score: its last; NaN if it has none.
     """
 
     trial: int
@@ -177,22 +177,22 @@ class Ended(NamedTuple):
 
 
 class Bred(NamedTuple):
-    """What a population did to one member after a report."""
+    """An exchange that a population made for one member after a report."""
 
     trial: int
     report: int
-    source: int  # the trial whose state it has since
-    numbers: Mapping[str, float]  # its hyperparameters since
+    source: int  # the trial whose state it took
+    numbers: Mapping[str, float]  # its new hyperparameters
 
 
 class Leaving(NamedTuple):
-    """Lanes whose trials leave them after a segment, with something still to be taken.
+    """What to take from the lanes that trials leave after a segment.
 
     Attributes:
-      finish: lanes whose trial is done early: its test metrics.
-      pause: lanes whose trial waits: its state, put aside.
-      keep: lanes, with the score of each, of which the state may be kept.
-      drop: trials whose state was put aside and is not needed any more.
+      finish: lane and trial of those that finish early, for their test metrics.
+      pause: lane and trial of those that wait, for their states to be put aside.
+      keep: lane, trial and score of those whose state may be kept.
+      drop: trials whose state put aside is no longer needed.
     """
 
     finish: tuple[tuple[int, int], ...] = ()
@@ -202,15 +202,15 @@ class Leaving(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What one turn brought, as it is written down.
+    """One turn as the journal records it.
 
     Attributes:
       turn: its number.
       kind: "segment" or "settle".
       started: trial and lane of those that took a lane.
       ended: trials that ended, ascending.
-      bred: what a population did.
-      leaving: what is to be taken from the lanes first.
+      bred: exchanges that the population made.
+      leaving: what to take from the lanes first.
     """
 
     turn: int

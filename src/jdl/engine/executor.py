@@ -1,7 +1,7 @@
-"""What carries orders out: the protocol of an executor, and the one of this process's devices.
+"""The protocol of an executor, which carries out orders, and the one for local devices.
 
-A schedule knows rows by number and asks for no more than is written here, so
-that rows of lanes may be wherever an executor has them.
+A schedule knows rows by number and needs only this protocol, so an executor
+may keep rows of lanes anywhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Group(NamedTuple):
     """Trials that differ only in numbers, and so share a program.
 
     Attributes:
-      label: the static values that they have in common.
+      label: the static values that they share.
       work: what they run.
       shapes: of one lane.
       plan: how they are laid out.
@@ -48,11 +48,11 @@ class Group(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What was taken from lanes that trials leave.
+    """What was taken from lanes that trials left.
 
     Attributes:
-      tests: the test metrics of trials that are done early, by trial.
-      states: of the trials whose state may be kept, by trial.
+      tests: the test metrics of trials that finished early, by trial.
+      states: those that may be kept, by trial.
     """
 
     tests: Mapping[int, Mapping[str, float]] = {}
@@ -61,34 +61,34 @@ class Taken(NamedTuple):
 
 @runtime_checkable
 class Worker(Protocol):
-    """What carries out the orders of a schedule, which knows rows by number."""
+    """Carries out the orders of a schedule, which knows rows by number."""
 
     def prepare(self, row: int) -> Prepared:
         """Waits until the program of a row is compiled."""
 
     def ready(self, least: int = 0) -> Sequence[Prepared]:
-        """The rows whose program was compiled since the last call, after waiting for `least`."""
+        """Gives the rows compiled since the last call, after waiting for at least `least`."""
 
     def narrow(self, order: Narrow) -> None:
-        """Compiles a narrower program, or lets the row take it over."""
+        """Compiles a narrower program, or moves the row onto it."""
 
     def start(self, order: Order) -> None:
         """Starts a segment."""
 
     def collect(self, row: int) -> Any:
-        """Waits for the segment that is in flight, and gives what `Home.hear` understands."""
+        """Waits for the row's segment in flight, and gives what `Home.hear` takes."""
 
     def take(self, row: int, leaving: Leaving) -> Taken:
-        """Takes what is needed of trials that leave their lanes."""
+        """Takes what `leaving` names from the lanes of a row."""
 
 
 @runtime_checkable
 class Executor(Worker, Protocol):
-    """Rows of lanes, somewhere. Rows are numbered in the order in which they join.
+    """Holds rows of lanes, numbered in the order in which they join.
 
     Attributes:
       devices: how many there are.
-      compiled: the seconds that each program took.
+      compiled: the compile seconds of each program.
       narrowed: how many programs were compiled for fewer lanes of a row.
     """
 
@@ -97,32 +97,32 @@ class Executor(Worker, Protocol):
     narrowed: int
 
     def join(self, group: Group, lanes: int, width: int) -> None:
-        """Makes a row of `width` lanes, of which a device runs `lanes` at once."""
+        """Makes a row of `width` lanes; a device runs `lanes` of them at once."""
 
     def compile(self, row: int) -> None:
-        """Begins to compile the program of a row in the background."""
+        """Starts compiling the program of a row in the background."""
 
     def save(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        """What is in those rows, segments in flight included, and every state put aside."""
+        """The contents of `rows`, segments in flight included, and every state put aside."""
 
     def load(self, arrays: Mapping[str, np.ndarray], flying: Sequence[Order]) -> None:
-        """Takes what `save` gave, with the orders that were in flight then."""
+        """Restores what `save` gave, with the orders that were in flight then."""
 
     def put_aside(self, lanes: Mapping[int, Leaves]) -> None:
-        """Takes the lanes of trials that will go on, by trial."""
+        """Stores the lanes of trials that will go on, by trial."""
 
 
 class LocalExecutor:
-    """The devices of this process: one thread compiles ahead, segments run one after another."""
+    """Runs segments on this process's devices in order, while one thread compiles ahead."""
 
     def __init__(self, mesh: Mesh, data: Any, seed: int, say: Callable[[str], None]):
-        """Takes the devices and what trials train on.
+        """Takes the devices and the data.
 
         Args:
           mesh: the devices.
           data: the splits by name, as host arrays.
           seed: the root of all random streams.
-          say: told what was narrowed and why.
+          say: receives a message when something is narrowed.
         """
         self.devices = mesh.size
         self.compiled: list[float] = []  # seconds that each program took
@@ -142,17 +142,17 @@ class LocalExecutor:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def join(self, group: Group, lanes: int, width: int) -> None:
-        """Makes a row; the devices hold nothing of it before it is prepared."""
+        """Makes a row, which takes no device memory until it is prepared."""
         self._groups.append((group, lanes, width))
 
     def compile(self, row: int) -> None:
-        """Begins to compile on the thread."""
+        """Starts compiling on the thread."""
         if row not in self._coming and row not in self._rows:
             group, lanes, _ = self._groups[row]
             self._coming[row] = self._pool.submit(self._compile, group, lanes)
 
     def prepare(self, row: int) -> Prepared:
-        """Takes the compiled program, narrower where it does not fit the devices.
+        """Takes the compiled program, narrowed if it does not fit the devices.
 
         Raises:
           MemoryError: not even one lane fits.
@@ -171,7 +171,7 @@ class LocalExecutor:
             except jax.errors.JaxRuntimeError as error:
                 if not out_of_memory(error) or fitting == 1:
                     raise
-            self._say(f"Narrowed to {fitting // 2} lanes a device: running ran out of memory.")
+            self._say(f"Narrowed to {fitting // 2} lanes a device: a segment ran out of memory.")
             program = self._compile(group, fitting // 2)
         self._rows[row] = made
         self._groups[row] = group, fitting, width * fitting // lanes
@@ -184,7 +184,7 @@ class LocalExecutor:
         return [self.prepare(row) for row in sorted(self._coming) if self._coming[row].done()]
 
     def narrow(self, order: Narrow) -> None:
-        """Compiles on the thread, or waits for that and moves the lanes."""
+        """Compiles on the thread, or waits for the program and moves the lanes."""
         group, *_ = self._groups[order.row]
         if order.row not in self._coming:
             self.narrowed += 1
@@ -194,7 +194,7 @@ class LocalExecutor:
             self._groups[order.row] = group, order.lanes, len(order.source)
 
     def start(self, order: Order) -> None:
-        """Starts a segment, which runs while the host goes on."""
+        """Starts a segment and returns while it runs."""
         if order.row not in self._rows:
             self.prepare(order.row)
         self._rows[order.row].start(order, self._aside)
@@ -218,7 +218,7 @@ class LocalExecutor:
         return Taken(dict(zip((trial for _, trial in leaving.finish), tests)), states)
 
     def save(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
-        """What is in those rows and every state put aside, by path."""
+        """The contents of `rows` and every state put aside, by path."""
         arrays: dict[str, np.ndarray] = {}
         for number in rows:
             saved = self._rows[number].save()
@@ -228,10 +228,10 @@ class LocalExecutor:
         return arrays
 
     def load(self, arrays: Mapping[str, np.ndarray], flying: Sequence[Order]) -> None:
-        """Takes what `save` gave, before any segment is started.
+        """Restores what `save` gave, before any segment is started.
 
         Raises:
-          MemoryError: the lanes of a row do not fit the devices any more.
+          MemoryError: the lanes of a row no longer fit the devices.
           CheckpointError: they are of another program.
         """
         orders = {order.row: order for order in flying}
@@ -246,13 +246,13 @@ class LocalExecutor:
                 group, _, width = self._groups[number]
                 if (fitting := self.prepare(number).width) < width:
                     raise MemoryError(
-                        f"{group.label}: the checkpoint is of {width} lanes, but only {fitting} "
+                        f"{group.label}: the checkpoint has {width} lanes, but only {fitting} "
                         "fit the devices now. Delete it to start its trials again."
                     )
                 self._rows[number].load(leaves, width, orders.get(number))
 
     def put_aside(self, lanes: Mapping[int, Leaves]) -> None:
-        """Takes the lanes of trials that will go on."""
+        """Stores the lanes of trials that will go on."""
         self._aside |= lanes
 
     def _compile(self, group: Group, lanes: int) -> LaneProgram:

@@ -1,4 +1,4 @@
-"""What a run is judged by."""
+"""The goal of a run, which is a metric and its direction."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SMALLER = {"bits", "error", "loss", "mae", "mse", "nll", "perplexity", "rmse"}
 
 
 class Goal(NamedTuple):
-    """What a run is judged by.
+    """The metric that judges a run, and its direction.
 
     Attributes:
-      metric: its name among the reports.
+      metric: its name in the reports.
       sign: 1 if larger is better, -1 if smaller is.
     """
 
@@ -26,11 +26,11 @@ class Goal(NamedTuple):
 
     @property
     def direction(self) -> str:
-        """The goal by name: "max" if larger is better, else "min"."""
+        """Gives "max" if larger is better, else "min"."""
         return "max" if self.sign > 0 else "min"
 
     def to_json(self) -> dict[str, str]:
-        """The entries of a specification."""
+        """The goal's entries in a specification."""
         return {"metric": self.metric, "goal": self.direction}
 
     @staticmethod
@@ -39,7 +39,7 @@ class Goal(NamedTuple):
         return Goal(specification["metric"], 1 if specification["goal"] == "max" else -1)
 
     def score(self, value: float) -> float:
-        """Larger is better, and worst of all if `value` is not a number."""
+        """`value` signed so that larger is better; -inf if it is not finite."""
         return self.sign * value if math.isfinite(value) else -math.inf
 
     def scores(self, values: np.ndarray) -> np.ndarray:
@@ -49,11 +49,11 @@ class Goal(NamedTuple):
 
 
 def choose_goal(reported: set[str], metric: str | None, goal: str | None) -> Goal:
-    """What trials are judged by, as `run` describes it.
+    """Chooses the goal, as `run` describes.
 
     Raises:
-      ValueError: nothing of that name is reported, `goal` is no goal, or it is
-        None and the metric's name does not tell.
+      ValueError: no such metric is reported, `goal` is invalid, or it is None
+        and the metric's name does not tell the direction.
     """
     if metric is None:
         wanted = ("valid_accuracy", "valid_loss", "train_loss")

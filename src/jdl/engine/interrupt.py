@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the segment in flight."""
+"""Turns Ctrl-C and SIGTERM into a request to stop after the segment in flight."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """While entered, the first signal is a request, and the second one stops at once."""
+    """While entered, the first signal requests a stop and the second stops at once."""
 
     def __init__(self, progress: Progress):
         self.requested = False
@@ -44,4 +44,4 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        self._progress.say("Stopping after this segment; once more to stop at once.")
+        self._progress.say("Stopping after this segment; interrupt again to stop at once.")

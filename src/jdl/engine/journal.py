@@ -1,8 +1,8 @@
-"""The journal of a run: what every turn brought, written in one transaction and read again.
+"""The journal of a run, which records each turn in one transaction and reads it back.
 
-One process writes, so that a run killed at any moment leaves whole turns;
-readers may look at any time. Every row has the number of the turn that wrote
-it, so that a run whose order counts can be taken back to an earlier turn.
+One process writes, and a run killed at any moment leaves complete turns.
+Others may read at any time. Every row has the number of the turn that wrote
+it, so a run whose order counts can be rolled back to an earlier turn.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from jdl.engine.database import StoreError
 from jdl.engine.events import Record
 from jdl.engine.tables import Tables
 
-FIRST = -1  # the turn of trials that are there before any
+FIRST = -1  # the turn of trials known before the first turn
 
 
 class Turn(NamedTuple):
-    """What one turn wrote.
+    """What the journal has of one turn.
 
     Attributes:
       turn: its number.
-      values: by trial, the metric at each of its reports, in order.
-      steps: by trial, the step of its last report.
-      ended: by trial, its status and the finite steps that it took.
-      settled: whether the rule decided about trials that waited.
-      asked: how many trials were asked for afterwards, each time.
+      values: the metric at each report, in order, by trial.
+      steps: the step of the last report, by trial.
+      ended: status and finite steps, by trial.
+      settled: whether the rule decided about waiting trials.
+      asked: how many trials each later request asked for.
     """
 
     turn: int
@@ -44,7 +44,7 @@ class Turn(NamedTuple):
 
 
 class Journal(Tables):
-    """A run's file for the one process that writes it, in memory when `folder` is None."""
+    """A run's file for its one writer, in memory when `folder` is None."""
 
     def begin(
         self,
@@ -53,11 +53,11 @@ class Journal(Tables):
         configs: Sequence[tuple[int, Mapping[str, Any]]],
         **notes: Any,
     ) -> bool:
-        """Writes what the run starts with in one transaction, or checks it against what is there.
+        """Writes the start of a run in one transaction, or checks it against the recorded one.
 
         Args:
-          specification: what makes two runs the same.
-          metrics: that trials report, sorted.
+          specification: equal for two runs only if they are the same run.
+          metrics: names of what trials report, sorted.
           configs: number and configuration of the first trials.
           notes: further facts.
 
@@ -97,7 +97,7 @@ class Journal(Tables):
         return False
 
     def note(self, **notes: Any) -> None:
-        """Keeps facts about the run, such as the plan, for later readers."""
+        """Records facts about the run, such as the plan."""
         with self._writing():
             self._note(notes)
 
@@ -123,7 +123,7 @@ class Journal(Tables):
             self._db.execute("INSERT INTO events VALUES (?, 'ask', ?)", (turn, wanted))
 
     def check_asked(self, configs: Sequence[tuple[int, Mapping[str, Any]]], search: str) -> None:
-        """Checks the first and the last of the trials that a resumed search gives again.
+        """Checks the first and the last trial that a resumed search gives again.
 
         Raises:
           StoreError: it gives other trials than before.
@@ -131,9 +131,9 @@ class Journal(Tables):
         for trial, config in configs[:: max(1, len(configs) - 1)]:
             if (recorded := self.config(trial)) != json.loads(json.dumps(config)):
                 raise StoreError(
-                    f"The search {search} gives {config} for trial {trial}, where {self.folder} "
-                    f"has {recorded}: it is no function of what it is asked and told, so the run "
-                    "cannot go on. Give another folder."
+                    f"The search {search} gives {config} for trial {trial}, but {self.folder} "
+                    f"has {recorded}. A search must depend only on what it is asked and told, so "
+                    "the run cannot be resumed. Give another folder."
                 )
 
     def append(
@@ -144,14 +144,14 @@ class Journal(Tables):
         states: Sequence[tuple[int, float, bytes]] = (),
         keep: int = 0,
     ) -> None:
-        """Writes what a turn brought, in one transaction.
+        """Records a turn in one transaction.
 
         Args:
           record: the turn.
           reports: rows of trial, step and one value for each metric.
           tests: test metrics by trial.
           states: trial, score (larger is better) and serialised state.
-          keep: how many of the best states stay.
+          keep: how many of the best states to keep.
         """
         turn = record.turn
         places = ", ".join("?" * (2 + len(self.metrics)))
@@ -187,12 +187,12 @@ class Journal(Tables):
                 )
 
     def sync(self) -> None:
-        """Makes sure that what was recorded is on the disk, and not only with the system."""
+        """Makes sure that all records are on the disk, not only in the system's cache."""
         with self._readable():
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def roll_back(self, turn: int) -> None:
-        """Forgets what was recorded after `turn`, for a run that makes those turns again."""
+        """Deletes what was recorded after `turn`, for a run that repeats those turns."""
         with self._writing():
             self._db.execute("DELETE FROM reports WHERE turn > ?", (turn,))
             self._db.execute("DELETE FROM lineage WHERE turn > ?", (turn,))
@@ -217,7 +217,7 @@ class Journal(Tables):
             )
 
     def forget_running(self) -> None:
-        """Forgets what trials that did not end reported: they start again."""
+        """Deletes the reports of unfinished trials, which start again."""
         running = "(SELECT trial FROM trials WHERE status IN ('pending', 'running'))"
         with self._writing():
             self._db.execute(f"DELETE FROM reports WHERE trial IN {running}")
@@ -228,7 +228,7 @@ class Journal(Tables):
             )
 
     def last_turn(self) -> int:
-        """The last turn of which anything is recorded."""
+        """The last recorded turn."""
         with self._readable():
             (turn,) = self._db.execute(
                 "SELECT MAX(t) FROM (SELECT MAX(turn) AS t FROM reports UNION"
@@ -237,7 +237,7 @@ class Journal(Tables):
             return turn or 0
 
     def history(self, metric: str) -> Iterator[Turn]:
-        """What happened, turn by turn; to be read to its end before anything is written."""
+        """The recorded turns in order; read them all before writing anything."""
         queries = (
             f'SELECT turn, trial, step, "{metric}" FROM reports ORDER BY turn, trial, step',
             "SELECT ended, trial, status, steps FROM trials WHERE ended IS NOT NULL"
@@ -258,7 +258,7 @@ class Journal(Tables):
 
 
 def recorded_plans(folder: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """The plan of each group of the run in `folder`, by label; none where there is no run."""
+    """The plan of each group of the run in `folder`, by label; empty without a run."""
     if folder is None or not (pathlib.Path(folder) / "run.sqlite").exists():
         return {}
     tables = Tables(folder, write=False)
@@ -293,7 +293,7 @@ def _difference(key: str, there: str | None, now: str | None) -> str:
     program = key.partition("programs.")[2] if key.startswith("programs.") else None
     if program is not None and there and now:
         which = f" for {program}" if program else ""
-        return f"  make_trial{which}: computes something else now"
+        return f"  make_trial{which} computes something else now"
     return f"  {key}: {there or 'nothing'} there, {now or 'nothing'} now"
 
 

@@ -1,4 +1,4 @@
-"""Random keys: the streams of a trial, and typed keys as words that a host can hold."""
+"""The random keys of a trial, and typed keys as words that the host can store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trial_keys(root: Any, stream: Any) -> Keys:
 
     A trial's key is `fold_in(key(root), stream)` and a step's
     `fold_in(trial_key, step)`, so neither depends on how many lanes, devices
-    or other trials there are. Threefry is named outright: under `vmap` the
+    or other trials there are. Threefry is explicit because under `vmap` the
     hardware generators ignore all keys but the first.
     """
     trial = jax.random.fold_in(jax.random.key(root, impl="threefry2x32"), stream)
@@ -41,7 +41,7 @@ def trial_keys(root: Any, stream: Any) -> Keys:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A typed key taken apart: plain words, which can be selected, stored and donated."""
+    """A typed key as plain words, which can be selected, stored and donated."""
 
     words: Any
     generator: str = dataclasses.field(metadata={"static": True})

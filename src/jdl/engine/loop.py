@@ -1,4 +1,4 @@
-"""The host's loop: orders go to the executor, events come back, and every turn is written down."""
+"""The host's loop, which gives orders to the executor, applies events and records every turn."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from jdl.engine.schedule import Schedule, after
 
 @runtime_checkable
 class Home(Protocol):
-    """What the loop tells, and asks, besides the executor."""
+    """What the loop talks to besides the executor."""
 
     def ask(self, count: int, turn: int) -> tuple[Any, ...]:
-        """The rows that join and the trials that the search gives, as events."""
+        """Asks the search, and gives new rows and trials as events."""
 
     def hear(self, collected: Any) -> Segment:
-        """What a segment reported, as the schedule is told it."""
+        """Gives the event of a collected segment."""
 
     def wanted(self, leaving: Leaving) -> Leaving:
-        """What is really to be taken of lanes that trials leave."""
+        """Limits `leaving` to what is needed."""
 
     def note(self, s: Schedule, record: Record, taken: Taken) -> None:
-        """Notes what a turn brought."""
+        """Notes a turn."""
 
     def write(self) -> None:
-        """Writes down what was noted; called while segments run."""
+        """Writes the noted turns; called while segments run."""
 
 
 def drive(
@@ -51,7 +51,7 @@ def drive(
     home: Home,
     stop: Callable[[Schedule], bool],
 ) -> Schedule:
-    """Goes on until every trial has ended, or until `stop` says so after a turn."""
+    """Runs until every trial has ended, or until `stop` holds after a turn."""
     turn = s.turn
     while s.turn == turn or not stop(s):
         turn = s.turn
@@ -80,7 +80,7 @@ def drive(
 
 
 def told(s: Schedule, policy: Policy, events: Any) -> Schedule:
-    """The schedule after events that are no turns."""
+    """The schedule after events that are not turns."""
     for event in events:
         s, _ = after(s, policy, event)
     return s
@@ -96,7 +96,7 @@ def collected(s: Schedule, policy: Policy, executor: Worker, home: Home) -> Sche
 def turned(
     s: Schedule, policy: Policy, executor: Worker, home: Home, event: Any, row: int
 ) -> Schedule:
-    """The schedule after a turn, which is noted."""
+    """The schedule after a turn, which it notes."""
     s, record = after(s, policy, event)
     assert record is not None
     home.note(s, record, executor.take(row, home.wanted(record.leaving)))

@@ -1,4 +1,4 @@
-"""Whether a compiled program fits its device, by the compiler's own account."""
+"""Checks by the compiler's figures whether a program fits its device."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from jax.sharding import Mesh
 
 from jdl.engine.program import LaneProgram
 
-# Of a device's memory, what programs may take: allocators lose some to fragments, and two
-# segments are in flight.
+# The share of a device's memory that programs may take: allocators lose some to fragmentation,
+# and two segments are in flight.
 SHARE = 0.9
 
 
 def program_bytes(program: LaneProgram) -> int:
-    """What `program` holds on one device while it runs: arguments, results, and what is between.
+    """The memory that `program` takes on one device while it runs, temporaries included.
 
-    Lanes are donated, so that their old and new state are counted once.
+    Lanes are donated, so their old and new states count once.
     """
     memory = program.memory
     if memory is None:
@@ -32,7 +32,7 @@ def program_bytes(program: LaneProgram) -> int:
 def device_bytes(mesh: Mesh) -> int | None:
     """The memory of one device of `mesh` that programs may take, None if unknown.
 
-    On a CPU the devices share what the system says is available.
+    CPU devices share the available memory of the system.
     """
     device = mesh.devices.flat[0]
     if device.platform != "cpu":
@@ -60,17 +60,17 @@ def widest_that_fits(
 ) -> LaneProgram:
     """Compiles a program of `lanes` lanes a device, or of as many as fit.
 
-    Narrowed in proportion where the compiler's account is above the device's
-    memory, by half where the compiler itself runs out of it.
+    The width shrinks in proportion if the compiler's figure exceeds the device's
+    memory, and by half if the compiler itself runs out of memory.
 
     Args:
-      build: compiles a program of so many lanes a device.
+      build: compiles a program for a number of lanes a device.
       lanes: how many are wanted.
       mesh: the devices.
-      say: told what was narrowed and why.
+      say: receives a message when something is narrowed.
 
     Raises:
-      MemoryError: not even one lane fits; with the figures.
+      MemoryError: not even one lane fits; the message has the figures.
     """
     while True:
         room = device_bytes(mesh)
@@ -87,9 +87,9 @@ def widest_that_fits(
             if lanes == 1:
                 raise MemoryError(
                     f"One lane needs {readable(needed)}, but only {readable(room)} is available on "
-                    "a device: take a smaller batch_size or eval_batch_size, or a smaller model."
+                    "a device. Use a smaller batch_size or eval_batch_size, or a smaller model."
                 )
-            why = f"{lanes} lanes need {readable(needed)}, the device has {readable(room)}"
+            why = f"{lanes} lanes need {readable(needed)}, but the device has {readable(room)}"
             lanes = max(1, min(lanes - 1, int(lanes * room / needed)))
         say(f"Narrowed to {lanes} lanes a device: {why}.")
 
@@ -100,7 +100,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def readable(count: Any) -> str:
-    """A number of bytes in words."""
+    """A number of bytes with its unit."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

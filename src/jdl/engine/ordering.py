@@ -1,4 +1,4 @@
-"""What is to be done next: which row's turn it is, and what its free lanes take."""
+"""Chooses the next order: which row runs, and which trials its free lanes take."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jdl.engine.events import Ask, Collect, Narrow, Order, Prepare, Settle, Wait
 from jdl.engine.policy import Policy
 from jdl.engine.schedule import Schedule
 
-BATCH = 4096  # trials asked for at once, of a search that does not learn
+BATCH = 4096  # trials asked for at once if the search does not learn
 IN_FLIGHT = 2  # segments: the devices compute one while the host reads the other's reports
 
 
 def next_order(s: Schedule, policy: Policy) -> tuple[Schedule, Any]:
-    """What is to be done, and the schedule once it is under way; None when nothing is left."""
+    """The schedule with the next order under way, and that order, None when nothing is left."""
     while s.to_scan and len(s.flying) < IN_FLIGHT:
         number = s.rotation[0]
         if count := _wanted(s, policy, number):
@@ -31,13 +31,13 @@ def next_order(s: Schedule, policy: Policy) -> tuple[Schedule, Any]:
     if s.waiting:
         return s, Settle()
     if any(_startable(s, policy, number) for number in s.rotation):
-        # Its trials came while other rows were looked at.
+        # The search gave a row trials after this scan had passed it.
         return next_order(s._replace(to_scan=len(s.rotation)), policy)
     return s, Wait() if any(map(s.unfinished, s.rotation)) else None
 
 
 def _wanted(s: Schedule, policy: Policy, number: int) -> int:
-    """How many trials to ask for, so that the lanes of a row find some."""
+    """How many trials to ask for to fill the lanes of a row."""
     if s.exhausted or s.over or not s.left:
         return 0
     row = s.rows[number]
@@ -53,17 +53,17 @@ def _startable(s: Schedule, policy: Policy, number: int) -> bool:
         return False
     if not policy.ordered:
         return row.ready
-    # A partly idle row lets groups whose trials wait go first. Its last trials then run at
-    # the end, in a narrower program, and a rule has heard of more of their rivals by then.
+    # A partly idle row lets groups with waiting trials go first. Its last trials then run at
+    # the end, in a narrower program, and by then a rule knows more of their rivals.
     partly = row.free > 0 and not s.in_queue(number) and policy.population is None
     return not (partly and s.queued)
 
 
 def _narrower(s: Schedule, policy: Policy, number: int) -> Narrow | None:
-    """A program of half the lanes, once few of them have a trial and none waits for a lane.
+    """Halves the lanes of a row once few of them hold a trial and no trial waits.
 
-    It is compiled from when a quarter of the lanes is idle. Nothing here asks a
-    clock: the last bits of a result may depend on the number of lanes.
+    Compilation starts when a quarter of the lanes is idle. No clock is read, because
+    the last bits of a result may depend on the number of lanes.
     """
     if s.narrowed or not policy.ordered or policy.population or s.pending(policy):
         return None
@@ -83,7 +83,7 @@ def _narrower(s: Schedule, policy: Policy, number: int) -> Narrow | None:
 
 
 def _started(s: Schedule, policy: Policy, number: int) -> tuple[Schedule, Order]:
-    """A segment of a row, after its free lanes took trials that wait."""
+    """Starts a segment of a row after its free lanes have taken waiting trials."""
     row = s.rows[number]
     seats = list(row.seats)
     free = [lane for lane, seat in enumerate(seats) if seat is None]

@@ -1,4 +1,4 @@
-"""The planner: how many lanes run side by side, on which devices, and why."""
+"""The planner, which chooses how many lanes run side by side and on which devices."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Plan(NamedTuple):
 
     Attributes:
       lanes: lanes on each device, run under `vmap`.
-      devices: that the lanes of a run are spread over.
+      devices: how many the lanes of a run are spread over.
       unroll: training steps per iteration of the compiled loop.
-      lane_bytes: the estimate of what one lane touches in a step.
-      reason: why, in words.
+      lane_bytes: an estimate of the bytes that one lane touches in a step.
+      reason: why, as a phrase for the user.
     """
 
     lanes: int
@@ -41,8 +41,7 @@ class Plan(NamedTuple):
 def use_all_cores() -> None:
     """Gives JAX one CPU device per core, if its backend has not started yet.
 
-    Without effect where the number was set by the user, or JAX is already
-    running: then the devices stay as they are.
+    Has no effect if the user has set the number or JAX is already running.
     """
     if jax.config.jax_num_cpu_devices == -1:  # type: ignore[attr-defined]
         with contextlib.suppress(RuntimeError):
@@ -92,7 +91,7 @@ def cache_bytes() -> int:
 
 
 def lane_bytes(work: Workload, shapes: Shapes) -> int:
-    """What one lane touches in a step: state, gradients and a batch with its activations."""
+    """The bytes one lane touches in a step: state, gradients and a batch with its activations."""
     state = tree.nbytes(shapes.lane.state)
     batch = tree.nbytes(work.batch)
     return state + state // 2 + 4 * batch
@@ -101,8 +100,8 @@ def lane_bytes(work: Workload, shapes: Shapes) -> int:
 def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: Any = None) -> Plan:
     """Chooses the width for `trials` trials of `work`.
 
-    On a CPU as many lanes, 2 to 32, as a core's cache about holds: past that, more
-    lanes are slower. On an accelerator as many as half its memory holds.
+    A CPU gets 2 to 32 lanes, about as many as a core's cache holds, because more are
+    slower. An accelerator gets as many as half its memory holds.
 
     Args:
       work: what the trials run.
@@ -126,8 +125,8 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
         # Twice the cache, because not all that a step touches is alive at once: an MLP
         # 64-32-10 with Adam (75 KiB a lane, 1 MiB of cache) runs 340, 357 and 373 trials
         # a second at 13, 16 and 32 lanes on each of two cores.
-        # At least 2: of an MLP 784-512-512-10, 2 lanes take 0.72 of the time that 1 takes. Alone
-        # a CNN and a transformer are faster, by 1.2 and 1.4, which only `lanes="tune"` finds out.
+        # At least 2: an MLP 784-512-512-10 with 2 lanes takes 0.72 of the time with 1. A CNN and a
+        # transformer are faster with 1, by 1.2 and 1.4, which only `lanes="tune"` finds out.
         cache = 2 * cache_bytes()
         most = min(32, max(2, cache // each))
         why = f"{readable(each)} a lane, twice the cache is {readable(cache)}"
@@ -144,6 +143,6 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
 
 
 def even_width(most: int, trials: int, devices: int) -> int:
-    """As many rounds as the widest lanes need, and then no wider than fills each round."""
+    """The smallest width that needs no more rounds than `most` lanes on each device."""
     rounds = math.ceil(trials / (most * devices))
     return max(1, math.ceil(trials / (rounds * devices)))

@@ -1,4 +1,4 @@
-"""What decides in a run, and the seats and waiting places that it decides about."""
+"""What decides in a run, and the seated and paused trials that it decides about."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Seat(NamedTuple):
 
     queued: Queued
     done: int  # reports
-    until: int  # the report at which something is next decided about it
+    until: int  # the report of the next decision about it
 
 
 class Paused(NamedTuple):
@@ -28,14 +28,14 @@ class Paused(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """What decides in a run. A rule remembers what it was told, and is of one run alone.
+    """What decides in a run. A rule remembers what it was told, so it serves one run only.
 
     Attributes:
       reports: of a whole trial.
-      report_every: steps.
+      report_every: steps between reports.
       rule: ends trials early.
       population: lets trials copy each other.
-      target: the score at which the whole run is over.
+      target: the score that ends the whole run.
       adaptive: whether the search depends on what it is told.
     """
 
@@ -66,7 +66,7 @@ class Policy(NamedTuple):
         return self.rungs(trial) if self.rule else (self.reports,)
 
     def reached(self, scores: Sequence[float]) -> bool:
-        """Whether any of the scores is the target, or better."""
+        """Whether any of the scores reaches the target."""
         return self.target is not None and max(scores, default=-math.inf) >= self.target
 
     def rungs(self, trial: int) -> Sequence[int]:

@@ -30,13 +30,13 @@ class Assignment(NamedTuple):
     """What the host decides before a segment."""
 
     numbers: Numbers  # the traced hyperparameters of each lane's trial
-    stream: UInt32[Any, " lanes"]  # numbers the trial's random stream
+    stream: UInt32[Any, " lanes"]  # number of the trial's random stream
     fresh: Bool[Any, " lanes"]  # the lane starts its trial in this segment
     finishing: Bool[Any, " lanes"]  # the lane ends its trial with this segment
 
 
 class Outcome(NamedTuple):
-    """What the host sees of a segment, packed into three arrays: each costs a transfer."""
+    """What the host sees of a segment, in only three arrays because each costs a transfer."""
 
     reports: Float[Array, "lanes reports metrics"]  # names sorted; the first `count` are filled
     final: Float[Array, "lanes metrics"]  # names sorted; NaN unless a lane was finishing
@@ -49,10 +49,10 @@ class LaneProgram(NamedTuple):
     run: Callable[..., tuple[Lanes, Outcome]]  # (lanes, assignment, root, count, data)
     shapes: Shapes
     width: int  # lanes, over all devices
-    sharding: NamedSharding  # of whatever has a lane axis
+    sharding: NamedSharding  # of arrays with a lane axis
     replicated: NamedSharding
     compile_seconds: float
-    memory: Any  # the compiler's own account, or None
+    memory: Any  # the compiler's figures, or None
 
     def empty(self) -> Lanes:
         """Lanes that hold nothing yet."""
@@ -62,7 +62,7 @@ class LaneProgram(NamedTuple):
 
     def place(self, lanes: Any) -> Any:
         """Copies host arrays with a lane axis onto the devices."""
-        # One CPU device would share a host array's memory, and the host writes in its arrays.
+        # A single CPU device would share a host array's memory, which the host overwrites later.
         return jax.device_put(lanes, self.sharding, may_alias=False)
 
 
@@ -82,7 +82,7 @@ def compile_lanes(
 
     Args:
       work: what the trials of the group run.
-      shapes: what was traced of one lane; the trial's own functions do not run again.
+      shapes: the trace of one lane; the trial's own functions do not run again.
       mesh: one axis, called "lanes".
       lanes_per_device: lanes that one device runs under `vmap`.
       unroll: training steps per iteration of the compiled loop.
@@ -117,8 +117,8 @@ def compile_lanes(
             return lanes, reports.at[:, index].set(_pack(new, lanes_per_device))
 
         reports = jnp.full((lanes_per_device, work.reports, len(shapes.reports)), jnp.nan)
-        # The number of reports is an argument: the host lengthens segments
-        # that are over too soon without another compilation.
+        # The number of reports is an argument, so the host lengthens short
+        # segments without another compilation.
         lanes, reports = jax.lax.fori_loop(0, count, body, (lanes, reports))
 
         def evaluate_test() -> Array:

@@ -1,4 +1,4 @@
-"""Progress of a run on one line: live on a terminal, a plain line now and then elsewhere."""
+"""The progress of a run, as a live line on a terminal and occasional plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINES = 10  # plain lines of a whole run, at most one every two seconds
 
 
 class Status(NamedTuple):
-    """What a run has done so far."""
+    """The progress of a run at one moment."""
 
     trials: int
     done: int
@@ -39,12 +39,12 @@ class Progress:
             self._live.start()
 
     def say(self, text: str) -> None:
-        """Prints a line of its own."""
+        """Prints a separate line."""
         if self._shown:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def update(self, status: Status) -> None:
-        """Shows the line, or on no terminal prints it when it is due."""
+        """Updates the live line, or prints a plain one when it is due."""
         if not self._shown:
             return
         seconds = time.monotonic() - self._start
@@ -81,7 +81,7 @@ def _line(status: Status, seconds: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Seconds in a readable form.
 
     >>> _duration(7.2), _duration(75), _duration(7500)
     ('7s', '1m15s', '2h05m')

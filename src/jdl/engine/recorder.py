@@ -1,4 +1,4 @@
-"""The home of a run: asks its search, writes its journal, and shows how far it is."""
+"""The home of a run, which asks its search, writes its journal and shows its progress."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from jdl.engine.row import Collected
 from jdl.engine.schedule import Schedule
 from jdl.engine.supply import Supply
 
-SHOW_SECONDS = 0.05  # between two changes of the line of progress
+SHOW_SECONDS = 0.05  # between updates of the progress line
 
 
 class Recorder:
-    """Hears what segments brought, and writes it down while the next ones run."""
+    """Takes the results of segments, and writes them while the next segments run."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Recorder:
         keep: int,
         trials: int | None,
     ):
-        """Takes what it talks to.
+        """Takes the parts of the run that it connects.
 
         Args:
           journal: of the run.
@@ -48,8 +48,8 @@ class Recorder:
           policy: of the run.
           join: makes a row for a new group.
           progress: shows what is done.
-          keep: of how many trials the states are kept.
-          trials: how many there will be, None if that is unknown.
+          keep: for how many trials states are kept.
+          trials: total number of trials, or None if unknown.
         """
         self._journal, self._supply, self._goal, self._policy = journal, supply, goal, policy
         self._join, self._keep = join, keep
@@ -59,14 +59,14 @@ class Recorder:
         self._line = _Line(progress, goal, policy.reports, trials, ended(journal))
 
     def ask(self, count: int, turn: int) -> tuple[Any, ...]:
-        """Asks the search, and writes down what it gives."""
+        """Asks the search, and records what it gives."""
         given = self._supply.ask(count)
         self._journal.asked(turn, count, given.configs)
         joined = [self._join(group) for group in given.groups]
         return (*joined, Asked(count, given.trials, self._supply.left()))
 
     def hear(self, collected: Collected) -> Segment:
-        """The scores of a segment; a diverged trial reports up to the one in which it failed."""
+        """Gives the scores of a segment, up to the report in which a diverged trial failed."""
         self._collected = collected
         column = self._journal.metrics.index(self._goal.metric)
         scores = self._goal.scores(collected.values[:, :, column]).tolist()
@@ -79,20 +79,20 @@ class Recorder:
         )
 
     def wanted(self, leaving: Leaving) -> Leaving:
-        """`leaving` with those states alone that are among the best so far."""
+        """`leaving` with only the states that rank among the best so far."""
         kept = self._kept
         keep = []
         for lane, trial, score in leaving.keep:
             if score > -math.inf:
                 keep.append((lane, trial, score))
                 kept[trial] = score
-        # Of equal scores the earlier trial stays, as in the journal.
+        # Among equal scores the lower trial number stays, as in the journal.
         best = sorted(kept, key=lambda trial: (-kept[trial], trial))[: self._keep]
         self._kept = {trial: kept[trial] for trial in best}
         return leaving._replace(keep=tuple(one for one in keep if one[1] in self._kept))
 
     def note(self, s: Schedule, record: Record, taken: Taken) -> None:
-        """Notes a turn, to be written while the next segments run, and tells the search."""
+        """Notes a turn for `write`, and tells the search which trials ended."""
         tests: dict[int, Any] = dict(taken.tests)
         rows: list[tuple[Any, ...]] = []
         if self._collected is not None:
@@ -118,7 +118,7 @@ class Recorder:
         self._line.show(s)
 
     def write(self) -> None:
-        """Writes what was noted, a transaction for each turn."""
+        """Writes the noted turns, one transaction for each."""
         for brought in self._unwritten:
             self._journal.append(**brought)
         self._unwritten.clear()
@@ -144,7 +144,7 @@ class Recorder:
 
 
 class _Line:
-    """The line of progress of a run, which changes at most twenty times a second."""
+    """The progress line of a run, updated at most twenty times a second."""
 
     def __init__(
         self, progress: Progress, goal: Goal, reports: int, trials: int | None, before: int

@@ -1,4 +1,4 @@
-"""Going on with a run: what its journal tells is told again, up to the turn of the snapshot."""
+"""Resumes a run by replaying its journal up to the turn of the snapshot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from jdl.engine.supply import Given, Supply
 
 
 class Replay:
-    """Executor and home of a run whose turns are in its journal already."""
+    """Executor and home that answer from the journal instead of running anything."""
 
     def __init__(
         self,
@@ -47,29 +47,29 @@ class Replay:
         self._flying: dict[int, Order] = {}
 
     def ask(self, count: int, turn: int) -> tuple[Any, ...]:
-        """Asks the search again, and checks that it gives the same."""
+        """Asks the search again and checks that it gives the same trials."""
         given = self._supply.ask(count)
         self._journal.check_asked(given.configs, self._supply.name)
         joined = [self._join(group) for group in given.groups]
         return (*joined, Asked(count, given.trials, self._supply.left()))
 
     def prepare(self, row: int) -> Prepared:
-        """Rows joined at the width that the run found for them."""
+        """Changes no width, because rows join at the width that the run found."""
         return Prepared(row, 2**62)
 
     def ready(self, least: int = 0) -> list[Prepared]:
-        """Rows are prepared when they are asked for: in a run whose order counts."""
+        """Gives nothing, because a run whose order counts prepares rows on request."""
         return []
 
     def narrow(self, order: Narrow) -> None:
-        """Nothing is compiled."""
+        """Compiles nothing."""
 
     def start(self, order: Order) -> None:
-        """Nothing runs."""
+        """Remembers the order and runs nothing."""
         self._flying[order.row] = order
 
     def collect(self, row: int) -> Segment:
-        """The segment as it is written down."""
+        """The segment as the journal has it."""
         order = self._flying.pop(row)
         turn = self._next()
         if unknown := {*turn.values} - {*order.trials}:
@@ -83,32 +83,32 @@ class Replay:
         return Segment(order, scores, failed)
 
     def hear(self, collected: Segment) -> Segment:
-        """What was collected is what was reported."""
+        """Gives the segment unchanged."""
         return collected
 
     def wanted(self, leaving: Leaving) -> Leaving:
-        """Nothing is taken."""
+        """Gives `leaving` unchanged."""
         return leaving
 
     def take(self, row: int, leaving: Leaving) -> Taken:
-        """Nothing is taken."""
+        """Takes nothing."""
         return Taken()
 
     def note(self, s: Schedule, record: Record, taken: Taken) -> None:
-        """Tells the search what it was told."""
+        """Tells the search what the run told it."""
         if record.kind == "settle":
             self._next()
         if record.ended:
             self._supply.tell(decisions.told(record.ended))
 
     def write(self) -> None:
-        """Everything is written down already."""
+        """Writes nothing, because the journal has everything."""
 
     def _next(self) -> Turn:
         self._turn += 1
         turn = self._ahead
         if turn is None or turn.turn > self._turn:
-            return Turn(self._turn, {}, {}, {}, False, ())  # in which no lane reported anything
+            return Turn(self._turn, {}, {}, {}, False, ())  # no lane reported anything
         self._ahead = next(self._turns, None)
         return turn
 
@@ -122,7 +122,7 @@ def begun(policy: Policy, first: Given, left: float, join: Callable[[Group], Joi
 
 
 def replayed(s: Schedule, policy: Policy, replay: Any, turn: int) -> Schedule:
-    """The schedule after `turn`, from the schedule before any: what was lived, to the bit."""
+    """Replays `turn` turns and gives the exact schedule that the run had then."""
     return drive(s, policy, replay, replay, lambda s: s.turn >= turn) if turn else s
 
 
@@ -135,12 +135,12 @@ def recalled(
     join: Callable[[Group], Joined],
     snapshot: Snapshot | None,
 ) -> tuple[Schedule, Mapping[int, Any]]:
-    """A schedule in which all that ended is told, and all else waits for a lane.
+    """A schedule that knows which trials ended, and in which all others wait for a lane.
 
-    For runs in which no order counts, and for those whose snapshot is lost.
+    It serves runs whose order does not count, and runs whose snapshot is lost.
 
     Returns:
-      The schedule, and the lanes of trials that go on, by trial.
+      The schedule, and the saved lanes of trials that go on, by trial.
     """
     ended: list[Ended] = []
     last: dict[int, float] = {}
@@ -182,7 +182,7 @@ def recalled(
 
 
 def _hear(policy: Policy, goal: Goal, turn: Turn, heard: decisions.Heard) -> decisions.Heard:
-    """Tells the rule a turn of which the lanes are lost."""
+    """Tells the rule the reports of a turn, without its lanes."""
     if policy.rule is None:
         return heard
     trials = sorted(turn.values)

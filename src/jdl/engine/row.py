@@ -20,14 +20,14 @@ Leaves = Mapping[str, np.ndarray]  # of one lane, by path
 
 
 class Collected(NamedTuple):
-    """What a segment brought.
+    """The results of a segment.
 
     Attributes:
-      order: that it carried out.
+      order: the order that it carried out.
       values: (busy lanes, reports, metrics), metrics by sorted name.
       failed: (busy lanes,), the step at which the trial failed, or -1.
       tests: the test metrics of each trial that made its last report.
-      seconds: that the segment was waited for.
+      seconds: how long the host waited for the segment.
     """
 
     order: Order
@@ -40,12 +40,12 @@ class Collected(NamedTuple):
 class Row:
     """The lanes of one program.
 
-    Its width may be more than the program's: then the program runs once for every
-    block of lanes, so that a run goes on with fewer devices, to the bit.
+    A row may be wider than its program, which then runs once for each block of
+    lanes. A run can thus go on with fewer devices, bit for bit.
     """
 
     def __init__(self, program: LaneProgram, width: int, seed: int, data: Any):
-        """Takes a compiled program, for lanes that hold nothing yet.
+        """Takes a compiled program, whose lanes are empty.
 
         Args:
           program: of the row's lanes on each device.
@@ -66,7 +66,7 @@ class Row:
         self._flight: tuple[Order, list[Outcome]] | None = None
 
     def warm_up(self) -> None:
-        """Runs a segment of no reports: what runs out of memory does so before any trial starts."""
+        """Runs a segment of no reports, so that memory runs out before any trial starts."""
         jax.block_until_ready(self._run(0))
 
     def start(self, order: Order, aside: Mapping[int, Leaves]) -> None:
@@ -74,7 +74,7 @@ class Row:
 
         Args:
           order: of this row.
-          aside: the lanes of the trials that go on, by trial.
+          aside: the saved lanes of trials that go on, by trial.
         """
         if order.copied is not None:
             self._copy(order.copied)
@@ -100,18 +100,18 @@ class Row:
         return Collected(order, reports[lanes, : order.reports], progress[lanes, 1], tests)
 
     def tests(self, lanes: Sequence[int]) -> list[dict[str, float]]:
-        """The test metrics of the trials in `lanes` as they are."""
+        """The current test metrics of the trials in `lanes`."""
         final = np.concatenate([np.asarray(o.final) for o in self._run(0, (), lanes)])
         names = sorted(self._program.shapes.final)
         return [dict(zip(names, final[lane].tolist())) for lane in lanes]
 
     def lane(self, lane: int) -> Any:
-        """What is in `lane`, as host arrays."""
+        """The contents of `lane`, as host arrays."""
         block, at = divmod(lane, self._program.width)
         return jax.tree.map(lambda a: _slice(a, at), self._blocks[block])
 
     def narrow(self, program: LaneProgram, source: Sequence[int]) -> None:
-        """Takes a narrower program, whose lane `i` holds what `source[i]` held before."""
+        """Takes a narrower program, whose lane `i` takes over lane `source[i]`."""
         arrays = {path: array[list(source)] for path, array in self.save().items()}
         self._program = program
         self.load(arrays, len(source), None)
@@ -128,7 +128,7 @@ class Row:
         return arrays
 
     def load(self, arrays: Mapping[str, np.ndarray], width: int, flying: Order | None) -> None:
-        """Takes what `save` gave, on the devices that there are now.
+        """Restores what `save` gave, on the present devices.
 
         Args:
           arrays: by path.
@@ -165,7 +165,7 @@ class Row:
             self._numbers[name][lane] = value
 
     def _put(self, lanes: Mapping[int, Leaves]) -> None:
-        """Overwrites lanes by what was put aside."""
+        """Overwrites lanes with saved ones."""
         size = self._program.width
         for block in {lane // size for lane in lanes}:
             host = jax.tree.map(np.array, self._blocks[block])
@@ -179,7 +179,7 @@ class Row:
             self._blocks[block] = self._program.place(host)
 
     def _copy(self, source: Sequence[int]) -> None:
-        """Lane `i` takes what lane `source[i]` holds, to the bit."""
+        """Copies lane `source[i]` to lane `i`, bit for bit."""
         if len(self._blocks) == 1:
             rest = range(len(source), self._program.width)
             moved = move_lanes(self._blocks[0], [*source, *rest], self._program.sharding)
@@ -212,7 +212,7 @@ class Row:
                 self._program.place(jax.tree.map(lambda a, s=start: a[s : s + size], whole))
                 for start in range(0, len(starts), size)
             ]
-        # Flags are of one segment alone.
+        # Flags hold for one segment only.
         self._assigned = None if flagged else assigned
         reports = jax.device_put(np.int32(count), replicated)
         outcomes = []
@@ -229,17 +229,17 @@ def _part(parts: Sequence[np.ndarray], start: int, size: int) -> Any:
 
 
 def _fitted(array: np.ndarray, width: int) -> np.ndarray:
-    """The first `width` lanes, or all of them and zeros behind."""
+    """The first `width` lanes, padded with zeros."""
     more = np.zeros((max(0, width - len(array)), *array.shape[1:]), array.dtype)
     return np.concatenate([array[:width], more])
 
 
 def move_lanes(lanes: Any, source: Sequence[int], sharding: NamedSharding) -> Any:
-    """Lane `i` of the result is lane `source[i]` of `lanes`, to the bit, wherever it lies.
+    """Gathers lanes, bit for bit; lane `i` of the result is lane `source[i]` of `lanes`.
 
     Args:
-      lanes: a pytree whose every leaf has a leading lane axis; it is given away.
-      source: as many lanes as the result has.
+      lanes: a pytree whose every leaf has a leading lane axis.
+      source: the old lane of each lane of the result.
       sharding: of the lane axis of the result.
     """
     return _gather(sharding)(lanes, jnp.asarray(source, jnp.int32))

@@ -1,4 +1,4 @@
-"""What decides about running trials: the protocols of stopping rules and of populations."""
+"""The protocols of stopping rules and populations, which decide about running trials."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 
 class Verdicts(NamedTuple):
-    """What a rule decided about trials that came to a rung, now or earlier.
+    """A rule's decisions about trials that reached a rung, now or earlier.
 
-    A trial that came to a rung and is in none of these waits: its state is kept
-    aside and its lane is free, until a later verdict names it.
+    A trial that reached a rung and is in none of these waits. Its state is put
+    aside and its lane is free until a later verdict names it.
 
     Attributes:
       go: trials that go on.
@@ -24,20 +24,20 @@ class Verdicts(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A stopping rule at work: what it remembers is of one run.
+    """A stopping rule at work in one run.
 
-    It is told of trials in an order that no clock decides, and must be a
-    function of what it is told: a resumed run tells it the past again.
+    No clock affects the order in which it is told about trials. It must be a
+    function of what it is told, because a resumed run tells it the past again.
 
     Attributes:
-      rungs: `rungs(trial, reports)` gives, ascending, the numbers of the reports,
-        of the given number in a whole trial, after which it decides about
-        `trial`. With the last one among them it hears of the end as well.
-      decide: `decide(rung, trials, curves)` is called with all trials that came
-        to a rung in one segment, ascending, and for each its scores (larger is
-        better, -inf is not finite) since the rung before. A trial that diverged
-        comes to its next rung with a single -inf.
-      settle: called when nothing else is left to run while trials wait; it must
+      rungs: `rungs(trial, reports)` gives, ascending, the reports after which it
+        decides about `trial`, whose whole run has `reports` reports. If the last
+        report is among them, it also hears of the end.
+      decide: `decide(rung, trials, curves)` is called with all trials that reached
+        a rung in one segment, ascending, and the scores of each since the previous
+        rung (larger is better, -inf means not finite). A diverged trial counts as
+        at its next rung, with a single -inf.
+      settle: called when trials wait and nothing else is left to run; it must
         name at least one of them.
     """
 
@@ -47,11 +47,11 @@ class Rule(NamedTuple):
 
 
 class Stopping(NamedTuple):
-    """Early stopping, as a sweep is given it.
+    """Early stopping, as passed to a sweep.
 
     Attributes:
-      start: `start()` gives the `Rule` of one run, which remembers nothing yet.
-      name: what the specification of a run calls it.
+      start: `start()` gives a new `Rule` for one run.
+      name: its name in the specification of a run.
     """
 
     start: Callable[[], Rule]
@@ -59,21 +59,21 @@ class Stopping(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """What a population does to one member: whose state it takes, and its numbers since."""
+    """An exchange for one member of a population: the state it copies and its new numbers."""
 
     source: int  # a trial, often its own
     numbers: Mapping[str, Any]
 
 
 class Population(NamedTuple):
-    """Decides, at reports that all members of a program reach together, who copies whom.
+    """Decides which members copy which, at reports that all members of a program reach together.
 
     Attributes:
       every: reports between exchanges.
       evolve: `evolve(report, trials, scores, numbers)` gives an `Exchange` for
-        each trial, or None where nothing changes; -inf is a trial that diverged.
+        each trial, or None where nothing changes; -inf means that a trial diverged.
         It must be a function of its arguments.
-      name: what the specification of a run calls it.
+      name: its name in the specification of a run.
     """
 
     every: int

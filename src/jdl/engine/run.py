@@ -1,4 +1,4 @@
-"""A run from its first turn, or from its last snapshot, to its end or to an interruption."""
+"""Carries a run from its first turn or last snapshot to its end or an interruption."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from jdl.engine.schedule import Schedule, finished
 from jdl.engine.snapshot import SNAPSHOT
 from jdl.engine.supply import Supply
 
-FIRST_SNAPSHOT = 1.0  # seconds; the next are twice as far apart each, up to what is asked for
+FIRST_SNAPSHOT = 1.0  # seconds; the interval then doubles up to `checkpoint_seconds`
 
 
 class Limits(NamedTuple):
     """When a run stops and what it keeps.
 
     Attributes:
-      seconds: of training after which it is interrupted.
-      keep: of how many trials the states are kept.
+      seconds: training time after which it is interrupted.
+      keep: for how many trials states are kept.
       checkpoint_seconds: between snapshots, if the run has a folder.
     """
 
@@ -50,16 +50,16 @@ def run_trials(
     trials: int | None = None,
     limits: Limits,
 ) -> Stats:
-    """Runs until every trial has ended, or until Ctrl-C, SIGTERM or the end of the time.
+    """Runs until every trial has ended, or until Ctrl-C, SIGTERM or the time limit.
 
     Args:
       policy: what decides.
       executor: carries orders out.
-      journal: where everything is written, and what a resumed run goes on from.
+      journal: records everything, and is what a resumed run goes on from.
       supply: gives the trials.
       goal: what they are judged by.
       progress: shows what is done.
-      trials: how many there will be, None if that is unknown.
+      trials: total number of trials, or None if unknown.
       limits: when to stop and what to keep.
     """
     start = time.monotonic()
@@ -118,7 +118,7 @@ class _Clock:
         self._last = time.monotonic()
 
     def over(self, s: Schedule) -> bool:
-        """Whether training took its time: neither compilation nor the first segment counts."""
+        """Whether the training time is up; compilation and the first segment do not count."""
         if s.turn > self._first and self._end == math.inf:
             self._end = time.monotonic() + self._limits.seconds
         return time.monotonic() >= self._end
@@ -133,9 +133,9 @@ class _Clock:
 
 
 def _row(group: Group, policy: Policy, executor: Executor) -> Joined:
-    """The row of a group: as wide as its plan says, on as many devices as the plan is for.
+    """The row of a group, with the width and the devices of its plan.
 
-    Where no order counts, it is as wide as the devices that there are now.
+    A run whose order does not count uses the present devices instead.
     """
     devices = group.plan.devices if policy.ordered else executor.devices
     return Joined(group.label, devices, group.plan.lanes * devices, group.report_seconds)
@@ -155,13 +155,13 @@ def _resumed(
     groups: list[Group],
     place: Callable[[Group], Joined],
 ) -> Schedule:
-    """The schedule that the journal and the snapshot lead to, with its lanes in the executor."""
+    """Rebuilds the schedule from journal and snapshot, and loads its lanes into the executor."""
     saved = snapshot.read(journal)
     lost = saved is None and journal.notes().get("checkpoint") is not None
     if lost:
         progress.say(
-            f"{SNAPSHOT} is gone from {journal.folder}: trials that were running start again from "
-            "their beginning, and what is recorded of others stays."
+            f"{SNAPSHOT} is missing from {journal.folder}. Trials that were running start again "
+            "from their beginning; the records of other trials stay."
             + (
                 " The finished table may differ from that of an uninterrupted run."
                 if policy.ordered
@@ -197,5 +197,5 @@ def _save(s: Schedule, executor: Executor, journal: Journal, progress: Progress)
     try:
         snapshot.write(journal, snapshot.take(s, executor.save(snapshot.held(s))))
     except OSError as error:
-        # Nothing recorded is lost: a resumed run makes more of its turns again.
+        # No record is lost; a resumed run only repeats more turns.
         progress.say(f"No checkpoint written: {error}. Results are safe.")

@@ -1,8 +1,8 @@
-"""The schedule of a run as a value: which trial is where, and whose turn it is.
+"""The schedule of a run as a value: where each trial is, and which row is next.
 
-`after` gives the schedule after an event. It is pure but for the rule and the
-population of a run, which are functions of what they are told: the same events
-in the same order make the same schedule, and so a run goes on after an
+`after` gives the schedule after an event. It is pure except for the rule and
+the population of a run, which depend only on what they are told. The same
+events in the same order make the same schedule, so a run can go on after an
 interruption.
 """
 
@@ -32,18 +32,18 @@ from jdl.engine.policy import Paused, Policy, Seat
 
 
 class Row(NamedTuple):
-    """The lanes of one program, and who is in them.
+    """The lanes of one program, and the trials in them.
 
     Attributes:
       group: the label of its static group.
-      devices: that its lanes are spread over.
+      devices: how many its lanes are spread over.
       report_seconds: an estimate for one report of one lane.
       seats: the trial in each lane, None where it is free.
       ready: whether its program is compiled.
       narrowing: whether a program of fewer lanes is being compiled.
       copied: the lane that each lane copies at the start of the next segment.
-      changed: lanes whose trial has other numbers from the next segment on.
-      seconds: of a report, as measured; None before the first segment.
+      changed: lanes whose trial has new numbers from the next segment on.
+      seconds: measured, per report; None before the first segment.
     """
 
     group: str
@@ -68,24 +68,24 @@ class Row(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """Where every trial of a run is, and whose turn it is.
+    """Where each trial of a run is, and which row is next.
 
     Attributes:
       rows: by number.
-      queues: of each group, trials that wait for a lane.
-      returning: of each group, trials that go on, before those in its queue.
+      queues: trials that wait for a lane, by group.
+      returning: trials that go on, ahead of the queue, by group.
       waiting: trials that the rule keeps aside, by number.
       heard: scores of running trials since their last rungs.
       rotation: rows that are not in flight, the next one first.
       flying: orders in flight, the oldest first.
-      turn: segments collected, and other decisions taken.
-      left: how many further trials the search may give.
+      turn: how many segments were collected and how often the rule settled.
+      left: how many more trials the search may give.
       exhausted: whether the search has no more.
-      told: whether anything was told since the search last gave too few.
+      told: whether a result was told since the search last gave too few trials.
       over: whether the target is reached.
-      to_scan: rows of the rotation that are still to be asked whether they can run.
-      narrowed: whether the row whose turn it is has just become narrower.
-      tally: what was done so far.
+      to_scan: how many rows of the rotation are still to be checked.
+      narrowed: whether the next row has just become narrower.
+      tally: the progress so far.
     """
 
     rows: tuple[Row, ...] = ()
@@ -115,11 +115,11 @@ class Schedule(NamedTuple):
         return sum(len(row.seats) - row.free for row in self.rows)
 
     def with_row(self, number: int, row: Row) -> Schedule:
-        """With another row in place of the one of that number."""
+        """A copy in which `row` replaces the row of that number."""
         return self._replace(rows=(*self.rows[:number], row, *self.rows[number + 1 :]))
 
     def unfinished(self, row: int) -> bool:
-        """Whether a row has a trial, or one that waits for a lane of its group."""
+        """Whether a row holds a trial, or one waits in its group."""
         return bool(self.in_queue(row)) or self.rows[row].free < len(self.rows[row].seats)
 
     def in_queue(self, row: int) -> int:
@@ -134,13 +134,13 @@ class Schedule(NamedTuple):
 
 
 def finished(s: Schedule, policy: Policy) -> bool:
-    """Whether every trial has ended, and the search has no further ones to give now."""
+    """Whether every trial has ended and the search has no more to give now."""
     more = s.left > 0 and s.pending(policy) and not s.over
     return not (s.waiting or s.queued or s.running or more)
 
 
 def after(s: Schedule, policy: Policy, event: Any) -> tuple[Schedule, Record | None]:
-    """The schedule after an event, and what a turn brought, if it was one."""
+    """The schedule after an event, and the record of the turn if it was one."""
     match event:
         case Asked(wanted, given, left):
             return _asked(s, policy, wanted, given, left), None
@@ -164,7 +164,7 @@ def after(s: Schedule, policy: Policy, event: Any) -> tuple[Schedule, Record | N
         case Settled():
             brought = decisions.settle(policy, s.waiting)
             return _turned(s, policy, brought, brought.record(s.turn + 1, "settle"))
-    raise TypeError(f"{event!r} is no event.")
+    raise TypeError(f"{event!r} is not an event.")
 
 
 def _asked(
@@ -216,7 +216,7 @@ def _collected(s: Schedule, policy: Policy, segment: Segment) -> tuple[Schedule,
 
 
 def _cleared(s: Schedule, policy: Policy, brought: Brought) -> tuple[Schedule, Brought]:
-    """Stops, once the run is over, whatever is in no segment in flight."""
+    """Stops every trial outside the segments in flight, once the run is over."""
     flying = {order.row for order in s.flying}
     aside = [paused for back in s.returning.values() for paused in back]
     aside += [*brought.released, *brought.waiting.values()]
@@ -246,7 +246,7 @@ def _cleared(s: Schedule, policy: Policy, brought: Brought) -> tuple[Schedule, B
 def _turned(
     s: Schedule, policy: Policy, brought: Brought, record: Record
 ) -> tuple[Schedule, Record]:
-    """The schedule after a turn; trials that the rule lets go on wait for lanes again."""
+    """The schedule after a turn; trials that the rule releases wait for lanes again."""
     returning = dict(s.returning)
     for paused in brought.released:
         returning[paused.group] = (*returning[paused.group], paused)

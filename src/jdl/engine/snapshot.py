@@ -1,4 +1,4 @@
-"""The snapshot of an unfinished run: its lanes as one file, and the turn that they are of."""
+"""The snapshot of an unfinished run, which is one file with its lanes and their turn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Snapshot(NamedTuple):
     Attributes:
       turn: its number.
       arrays: what the executor saved, by path.
-      seats: of each row, by number, the trial in each lane (-1 for none) and its reports.
+      seats: the trial in each lane (-1 for none) and its reports, by row.
       aside: reports of each trial whose state is put aside.
     """
 
@@ -33,7 +33,7 @@ class Snapshot(NamedTuple):
 
 
 def take(s: Schedule, arrays: Mapping[str, np.ndarray]) -> Snapshot:
-    """The snapshot of a schedule and of what the executor saved of its rows."""
+    """The snapshot of a schedule, with the arrays that the executor saved."""
     seats = {
         number: [(seat.queued.trial, seat.done) if seat else (FREE, 0) for seat in row.seats]
         for number, row in enumerate(s.rows)
@@ -50,14 +50,14 @@ def held(s: Schedule) -> list[int]:
 
 
 def check(s: Schedule, snapshot: Snapshot) -> None:
-    """Checks that a schedule has the trials in those lanes that the snapshot has them in.
+    """Checks that a schedule and a snapshot have the same trials in the same lanes.
 
     Raises:
-      CheckpointError: it has not, so that the journal is not the one that was lived.
+      CheckpointError: they differ, so the journal is not that of the snapshot.
     """
     if take(s, {}).seats != snapshot.seats:
         raise checkpoint.CheckpointError(
-            f"{SNAPSHOT} has trials in other lanes than run.sqlite tells. Delete {SNAPSHOT} to go "
+            f"{SNAPSHOT} and run.sqlite have trials in different lanes. Delete {SNAPSHOT} to go "
             "on: recorded results stay, and trials that were running start again."
         )
 
@@ -66,7 +66,7 @@ def write(journal: Journal, snapshot: Snapshot) -> None:
     """Writes a snapshot to the run's folder, atomically.
 
     Raises:
-      OSError: the folder takes no more; the snapshot before stays.
+      OSError: the folder cannot be written; the previous snapshot stays.
     """
     assert journal.folder is not None
     notes = {
@@ -75,7 +75,7 @@ def write(journal: Journal, snapshot: Snapshot) -> None:
         "seats": list(snapshot.seats.items()),
         "aside": list(snapshot.aside.items()),
     }
-    # What the snapshot counts on must be there when the machine, too, goes down.
+    # The records that the snapshot relies on must survive a crash of the machine.
     journal.sync()
     blob = checkpoint.to_bytes(snapshot.arrays, notes)
     checkpoint.write_atomically(journal.folder / SNAPSHOT, blob)
@@ -86,8 +86,8 @@ def read(journal: Journal) -> Snapshot | None:
     """The folder's snapshot, or None if it has none.
 
     Raises:
-      CheckpointError: it is damaged, or of another run than the database beside
-        it, or of a later turn than that has; the message says what to do.
+      CheckpointError: it is damaged, belongs to another run than the database, or
+        is from a later turn; the message says what to do.
     """
     path = None if journal.folder is None else journal.folder / SNAPSHOT
     if path is None or not path.exists():
@@ -117,7 +117,7 @@ def read(journal: Journal) -> Snapshot | None:
 
 
 def lanes_by_trial(snapshot: Snapshot) -> dict[int, tuple[int, dict[str, np.ndarray]]]:
-    """The trials in the middle of their run: the reports that each has made, and its lane."""
+    """The reports made and the saved lane of each unfinished trial."""
     found = {}
     for number, seats in snapshot.seats.items():
         prefix = f"row|{number}|lanes|"

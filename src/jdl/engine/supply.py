@@ -1,4 +1,4 @@
-"""Where the trials of a run come from."""
+"""The source of a run's trials."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Given(NamedTuple):
     """Trials that a search gave.
 
     Attributes:
-      trials: the label of each one's group, and the trial.
+      trials: pairs of group label and trial.
       configs: number and configuration of each.
-      groups: those that are new.
+      groups: new groups.
     """
 
     trials: Sequence[tuple[str, Queued]] = ()
@@ -24,14 +24,14 @@ class Given(NamedTuple):
 
 
 class Supply(NamedTuple):
-    """Where trials come from.
+    """The source of trials.
 
     Attributes:
       name: of the search.
       first: the trials known from the start.
-      ask: `ask(count)` gives up to `count` further trials.
-      tell: `tell(scores)` says how trials ended, by number; NaN has diverged.
-      left: how many further ones it may give; inf where nobody knows.
+      ask: `ask(count)` gives up to `count` more trials.
+      tell: `tell(scores)` takes number and score of ended trials; NaN means diverged.
+      left: `left()` gives how many more it may give; inf if unknown.
       adaptive: whether what it gives depends on what it is told.
     """
 

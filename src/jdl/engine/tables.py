@@ -1,4 +1,4 @@
-"""What a run's file tells its readers: specification, trials, reports, lanes and kept states."""
+"""Reads a run's file: specification, trials, reports, lanes and kept states."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jdl.engine.events import Bred
 
 
 class Tables(Database):
-    """A run's file, read at any time, also while another process writes it."""
+    """A run's file, readable at any time, even while another process writes it."""
 
     def specification(self) -> dict[str, Any] | None:
-        """What the run was started with, or None if it has not been."""
+        """What the run was started with, or None before it starts."""
         with self._readable():
             row = self._db.execute("SELECT value FROM meta WHERE key='specification'").fetchone()
             return json.loads(row[0]) if row else None
 
     def notes(self) -> dict[str, Any]:
-        """What `note` was given."""
+        """The facts that `note` recorded."""
         with self._readable():
             rows = self._db.execute("SELECT key, value FROM meta WHERE key != 'specification'")
             return {key: json.loads(value) for key, value in rows}
@@ -68,7 +68,7 @@ class Tables(Database):
             return np.array(rows, np.int64).reshape(len(rows), 3)
 
     def lineage(self) -> list[Bred]:
-        """What a population did to its members, by trial and report."""
+        """The exchanges of a population, by trial and report."""
         with self._readable():
             return [
                 Bred(trial, report, source, json.loads(numbers))

@@ -26,14 +26,14 @@ class Trial(NamedTuple):
       step: `step(state, batch, key) -> (state, metrics)`; `batch` as in `init`, as arrays,
         `metrics` a dict of scalars. A metric called "loss" tells whether the trial diverged.
       evaluate: `evaluate(state, batch) -> metrics`, each the mean over `batch`.
-      check: raises where data do not fit the trial, before anything is
-        compiled: `check(data)`, given the whole data set as host arrays.
-      predict: `predict(state, x, key=None)`, what a trained network says of inputs, one
+      check: `check(data)` raises if the data set, as host arrays, does not fit the
+        trial. It is called before anything is compiled.
+      predict: `predict(state, x, key=None)` gives the outputs of a trained network, one
         row an example: probabilities of a classifier, values of a regression. Ensembles
         average it. A key draws the masks of Monte-Carlo dropout.
-      objective: `objective(state, batch, key)`, what a step minimises, penalties
+      objective: `objective(state, batch, key)` gives what a step minimises, penalties
         included, in training mode and differentiable in the state's parameters.
-        Diagnostics look at it; without one they look at the evaluated loss.
+        Diagnostics use it, or the evaluated loss without it.
     """
 
     init: Callable[[Any, Batch], State]
@@ -52,7 +52,7 @@ def adapted(
     batch: Callable[[Batch], Batch] | None = None,
     **replaced: Any,
 ) -> Trial:
-    """`trial` with another form of state or batch, or other functions; the rest stays as it is.
+    """Wraps `trial` with another form of state or batch, or other functions.
 
     Args:
       trial: what is wrapped.
@@ -79,7 +79,7 @@ def adapted(
     part = batch or _same
 
     def init(key: Any, batch: Batch) -> State:
-        # Shapes may be given, on which only a trace can run a function of arrays.
+        # The batch may be shapes, on which only a trace can run a function of arrays.
         seen = batch if part is _same else jax.eval_shape(part, batch)
         return outer(trial.init(key, seen))
 

@@ -1,4 +1,4 @@
-"""Widths timed instead of estimated: `lanes="tune"`, remembered for each device and program."""
+"""Times widths for `lanes="tune"`, and remembers the best for each device and program."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from jdl.engine.program import Assignment, LaneProgram, compile_lanes
 from jdl.engine.trial import Batch
 from jdl.engine.workload import Workload
 
-SECONDS = 0.3  # of training that a width is timed by, at least
-ROUNDS = 3  # in which the widths that are compared take turns, because a machine's speed drifts
+SECONDS = 0.3  # least training time per timing of a width
+ROUNDS = 3  # the compared widths take turns, because a machine's speed drifts
 
 
 def tuned(
@@ -37,12 +37,11 @@ def tuned(
     data: Mapping[str, Batch],
     say: Callable[[str], None],
 ) -> Plan:
-    """The plan whose lanes train fastest, by timing widths around the estimated one.
+    """Finds the fastest plan by timing widths around the estimated one.
 
     Half and twice as many lanes are compiled and timed in turns, and so on around
-    the fastest; widths that do not fit the devices are left out.
-    What is found is remembered in a file of the user's cache, by device,
-    program, batch and versions.
+    the fastest; widths that do not fit the devices are left out. The result is
+    kept in a file of the user's cache, by device, program, batch and versions.
 
     Args:
       work: what the trials run.
@@ -52,11 +51,11 @@ def tuned(
       mesh: the devices.
       numbers: of one trial, to train with.
       data: the splits by name, to train on.
-      say: told what is timed.
+      say: receives the time of each width.
     """
     key, most = _key(shapes, work, mesh), max(1, -(-trials // mesh.size))
     known = _known(key)
-    # Few trials leave no room for wide lanes; with more of them the best may be wider.
+    # Few trials limit the widths that were timed; with more trials the best may be wider.
     if known is None or 2 * known["lanes"] > known["most"] < most:
         known = _search(work, shapes, plan, most, mesh, numbers, data, say)
         if not known["seconds"]:
@@ -78,7 +77,7 @@ def _search(
     data: Mapping[str, Batch],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    programs: dict[int, Any] = {}  # None where there is no room
+    programs: dict[int, Any] = {}  # None if it does not fit
     seconds: dict[int, float] = {}
 
     def around(lanes: int) -> list[int]:
@@ -101,14 +100,14 @@ def _search(
                 programs[lanes] = None if taken is None else program
         for lanes in new:
             micro = f"{1e6 * seconds[lanes]:.3g} us a step of one"
-            say(f"{lanes} lanes a device: {micro if programs[lanes] else 'too many for it'}.")
+            say(f"{lanes} lanes a device: {micro if programs[lanes] else 'too many to fit'}.")
         best = min(around(best), key=lambda lanes: (seconds[lanes], lanes))
     fitting = {str(lanes): s for lanes, s in sorted(seconds.items()) if s < math.inf}
     return {"lanes": best, "seconds": fitting, "most": most}
 
 
 def _or_none(make: Callable[..., Any], *arguments: Any) -> Any:
-    """What `make` gives; None where memory ran out."""
+    """What `make` gives, or None if memory ran out."""
     try:
         return make(*arguments)
     except jax.errors.JaxRuntimeError as error:
@@ -120,7 +119,7 @@ def _or_none(make: Callable[..., Any], *arguments: Any) -> Any:
 def step_seconds(
     program: LaneProgram, work: Workload, numbers: Mapping[str, Any], data: Mapping[str, Batch]
 ) -> float:
-    """Seconds of a training step of one lane, its share of evaluation included, when all train."""
+    """Seconds per training step and lane when all lanes train, evaluation included."""
     width = program.width
     every = {name: np.full(width, v, np.asarray(v).dtype) for name, v in numbers.items()}
     stream, off = np.arange(width, dtype=np.uint32), np.zeros(width, bool)
@@ -166,7 +165,7 @@ def _read() -> dict[str, Any]:
 
 
 def _known(key: str) -> dict[str, Any] | None:
-    """What `_search` found before; None where nothing is remembered, or the file is damaged."""
+    """What `_search` found before, or None if nothing is stored or the file is damaged."""
     match _read().get(key):
         case {"lanes": int(lanes), "most": int(), "seconds": {**seconds}} as known if (
             lanes > 0 and isinstance(seconds.get(str(lanes)), float)

@@ -20,7 +20,7 @@ Numbers = dict[str, Any]
 class Workload(NamedTuple):
     """What a group of trials runs: the static side of a lane program.
 
-    Of the data it holds shapes and dtypes alone; the splits themselves go beside it.
+    It holds only shapes and dtypes of the data; the splits are passed separately.
     """
 
     make: Callable[[Numbers], Trial]
@@ -38,12 +38,12 @@ class Workload(NamedTuple):
         return self.report_every * self.reports
 
     def trial(self, numbers: Numbers) -> Trial:
-        """The trial of the given numbers, the keys in its state as words."""
+        """The trial of `numbers`, with the keys in its state as words."""
         return adapted(self.make(numbers), inward=to_keys, outward=to_words)
 
 
 def splits_of(data: Dataset) -> dict[str, Batch]:
-    """The splits that are there, by name."""
+    """The splits that are not None, by name."""
     return {name: split for name, split in data._asdict().items() if split is not None}
 
 
@@ -74,8 +74,8 @@ def make_workload(
       epochs: passes over the training split.
       steps: of training, instead of `epochs`.
       batch_size: examples in a training step.
-      report_every: steps between reports; None is an epoch, or about one, and of a
-        stream all steps.
+      report_every: steps between reports; None means about an epoch, or all steps
+        of a stream.
       eval_batch_size: the most examples evaluated at once.
       diverged_above: as in `sweep.run`.
       batch: a training batch of a stream.
@@ -123,7 +123,7 @@ def make_workload(
 
 
 def _report_every(steps: int, per_epoch: int) -> int:
-    """The largest divisor of `steps` within an epoch, or all of them if that is a sliver.
+    """The largest divisor of `steps` within an epoch, or `steps` if that is below a quarter of it.
 
     >>> _report_every(500, 39), _report_every(78, 39), _report_every(97, 39)
     (25, 39, 97)
