@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jdl import cli, data, sweep, train
-from jdl.cli import doctor, folder, recipe
+from jdl.cli import doctor, folder, task
 from jdl.cli.options import Task
 from jdl.cli.sweep import Sweep
 
@@ -81,7 +81,7 @@ def test_help_is_for_a_person_and_imports_no_command():
         "import sys\n"
         "from jdl.cli import main\n"
         "try: main(sys.argv[1:])\n"
-        "finally: assert not {'matplotlib', 'jdl.cli.recipe'} & {*sys.modules}, 'heavy'\n"
+        "finally: assert not {'matplotlib', 'jdl.cli.task'} & {*sys.modules}, 'heavy'\n"
     )
 
     def help_of(*arguments):
@@ -352,22 +352,22 @@ def test_a_space_file_adds_to_the_options(tmp_path):
         'label_smoothing = 0.1\noptimizer = {choice = ["adam", "adamw"]}\n'
         "b1 = {uniform = [0.5, 0.99]}\nseed = {seeds = 3}\n"
     )
-    space = recipe.sweep_space(options(space=file, trials=10))
+    space = task.sweep_space(options(space=file, trials=10))
     assert space["hidden"].points == ("64x32", "8") and space["hidden"].static
     assert space["lr"].kind == "log_uniform" and not space["b1"].static
     assert space["optimizer"].points == ("adam", "adamw") and len(space["seed"].points) == 3
     assert space["model"].points == ("mlp",) and space["label_smoothing"].points == (0.1,)
     # A random search draws rates from the whole range, a grid the rates themselves.
-    assert recipe.sweep_space(options(trials=10))["lr"].kind == "log_uniform"
-    assert recipe.sweep_space(options())["lr"].points[0] == 1e-5
-    assert len(recipe.sweep_space(options())["lr"].points) == 30
+    assert task.sweep_space(options(trials=10))["lr"].kind == "log_uniform"
+    assert task.sweep_space(options())["lr"].points[0] == 1e-5
+    assert len(task.sweep_space(options())["lr"].points) == 30
 
 
 def test_a_trial_is_made_of_what_the_space_names():
     dataset = data.digits()
     hp = {"model": "mlp", "hidden": "7x3", "batch_norm": True, "optimizer": "adam", "lr": 0.1}
     hp |= {"b1": 0.5, "dropout": 0.2, "l2": 1e-3, "seed": 0}
-    trial = recipe.trial_maker(dataset)(hp)
+    trial = task.trial_maker(dataset)(hp)
     import jax
 
     state = jax.eval_shape(trial.init, jax.random.key(0), dataset.train)
@@ -378,34 +378,34 @@ def test_a_trial_is_made_of_what_the_space_names():
 def test_targets_that_are_no_classes_make_a_regression():
     x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     dataset = data.from_arrays(x, x @ np.ones((3, 2), np.float32))
-    assert recipe.trial_maker(dataset).keywords["outputs"] == recipe.Outputs(2, False, False, (3,))
-    assert recipe.chance(dataset) is None
+    assert task.trial_maker(dataset).keywords["outputs"] == task.Outputs(2, False, False, (3,))
+    assert task.chance(dataset) is None
 
 
 @pytest.mark.parametrize("given", [None, "regression", "classification"])
 def test_the_task_of_a_csv_file(here, given, capsys):
     (here / "a.csv").write_text("size;kind\n" + "".join(f"{i}.5;{i % 3}\n" for i in range(30)))
-    space = recipe.sweep_space(options())
-    dataset = recipe.load(Task(data="a.csv", task=given, raw=True), space)
-    outputs = recipe.trial_maker(dataset).keywords["outputs"]
+    space = task.sweep_space(options())
+    dataset = task.load(Task(data="a.csv", task=given, raw=True), space)
+    outputs = task.trial_maker(dataset).keywords["outputs"]
     labelled = given != "regression"
-    assert outputs == recipe.Outputs(3 if labelled else 1, labelled, False, (1,))
+    assert outputs == task.Outputs(3 if labelled else 1, labelled, False, (1,))
     assert ("told from its targets" in capsys.readouterr().err) == (given is None)
 
 
 def test_a_space_file_of_windows(tmp_path):
     """With the byte-order mark that editors there put in front."""
     (tmp_path / "space.toml").write_bytes(b"\xef\xbb\xbflr = 0.1\r\nhidden = 3\r\n")
-    space = recipe.sweep_space(options(space=tmp_path / "space.toml"))
+    space = task.sweep_space(options(space=tmp_path / "space.toml"))
     assert space["lr"].points == (0.1,) and space["hidden"].points == ("3",)
 
 
 def test_chance_is_the_share_of_the_commonest_class():
     x = np.zeros((6, 2), np.float32)
     labels = np.array([0, 1, 1, 2, 1, 0])
-    assert recipe.chance(data.Dataset((x, labels))) == pytest.approx(3 / 6)
+    assert task.chance(data.Dataset((x, labels))) == pytest.approx(3 / 6)
     held = data.Dataset((x, labels), (x[:4], labels[:4]), None)
-    assert recipe.chance(held) == pytest.approx(2 / 4)
+    assert task.chance(held) == pytest.approx(2 / 4)
 
 
 def test_a_note_is_kept_compared_and_taken_away(tmp_path):

@@ -54,19 +54,19 @@ class Check:
         if not 0 < self.lr < math.inf:
             raise ValueError(f"`--lr` must be above 0 and finite, got {self.lr:g}.")
         from jdl import diagnose, sweep
-        from jdl.cli import recipe
+        from jdl.cli import task
         from jdl.cli.summary import console
 
         start = time.perf_counter()
-        space = {**recipe.model_space(self.task), "optimizer": self.optimizer, "lr": self.lr}
+        space = {**task.model_space(self.task), "optimizer": self.optimizer, "lr": self.lr}
         parsed = sweep.parse_space({**space, "seed": sweep.seeds(1)})
         penalty = None
         if self.trial is None:
-            recipe.check_names(parsed)
-        dataset = recipe.load(self.task, parsed)
+            task.check_names(parsed)
+        dataset = task.load(self.task, parsed)
         rate: float | None = self.lr
         if self.trial is None:
-            by_name = recipe.trial_maker(dataset)
+            by_name = task.trial_maker(dataset)
 
             def made(lr: Any) -> Any:
                 return by_name({**space, "lr": lr})

@@ -44,11 +44,11 @@ class Report:
     def run(self) -> int:
         """Prints the report."""
         from jdl import sweep
-        from jdl.cli import single, summary, watch
+        from jdl.cli import run_report, summary, watch
 
         results = sweep.read(self.run_folder)
         if "space" not in results.specification:
-            single.show(results, self.run_folder, plot=not self.no_plot, file=self.out)
+            run_report.show(results, self.run_folder, plot=not self.no_plot, file=self.out)
             return 0
         known = dict.fromkeys(name for trial in results.trials for name in trial.metrics)
         if self.metric is not None and self.metric not in known:

@@ -77,14 +77,22 @@ class Sweep:
     def run(self) -> int:
         """Runs the sweep and shows what it found."""
         from jdl import sweep
-        from jdl.cli import folder, recipe, summary
+        from jdl.cli import folder, summary, task
         from jdl.engine.plan import use_all_cores
 
         use_all_cores()
-        space = recipe.sweep_space(self)
-        dataset = recipe.load(self.task, space)
-        make_trial = recipe.trial_maker(dataset)
-        random = recipe.is_random(self)
+        random = self.search in ("random", "sobol")
+        random |= self.search == "auto" and self.trials is not None
+        space = task.sweep_space(
+            self.task,
+            lr=self.lr,
+            optimizers=self.optimizers,
+            seeds=self.seeds,
+            file=self.space,
+            drawn=random,
+        )
+        dataset = task.load(self.task, space)
+        make_trial = task.trial_maker(dataset)
         search = self.search if self.search != "auto" else "random" if random else None
         trials = self.trials
         if random and trials is None:
@@ -103,11 +111,11 @@ class Sweep:
         }
         names = [Path(self.task.data).stem, self.task.model]
         out = self.out or folder.default(names, specification, dataset)
-        recipe.check(make_trial, space, dataset, self.task, trials)
+        task.check(make_trial, space, dataset, self.task, trials)
         drawn = "Sobol's" if search == "sobol" else "random"
-        print(recipe.describe(self.task, dataset, space, trials, drawn), file=sys.stderr)
+        print(task.describe(self.task, dataset, space, trials, drawn), file=sys.stderr)
         fresh = not (out / "run.sqlite").exists()
-        with folder.noted(out, {"data": self.task.data, "chance": recipe.chance(dataset)}):
+        with folder.noted(out, {"data": self.task.data, "chance": task.chance(dataset)}):
             results = sweep.run(
                 make_trial,
                 space,

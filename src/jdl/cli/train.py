@@ -47,13 +47,13 @@ class Train:
         if not 0 < self.lr < math.inf:
             raise ValueError(f"`--lr` must be above 0 and finite, got {self.lr:g}.")
         from jdl import optim, sweep, train
-        from jdl.cli import folder, recipe, single
+        from jdl.cli import folder, run_report, task
 
-        space = {**recipe.model_space(self.task), "optimizer": self.optimizer, "lr": self.lr}
+        space = {**task.model_space(self.task), "optimizer": self.optimizer, "lr": self.lr}
         parsed = sweep.parse_space({**space, "seed": sweep.seeds(1)})
-        recipe.check_names(parsed)
-        dataset = recipe.load(self.task, parsed)
-        trial = recipe.trial_maker(dataset)(space)
+        task.check_names(parsed)
+        dataset = task.load(self.task, parsed)
+        trial = task.trial_maker(dataset)(space)
         if self.ema is not None:
             trial = train.averaged(trial, {"ema": optim.parameter_ema(self.ema)})
         epochs, batch_size = self.task.epochs, self.task.batch_size
@@ -68,7 +68,7 @@ class Train:
         specification |= {name: value for name, value in extras.items() if value is not None}
         names = [Path(self.task.data).stem, self.task.model, self.optimizer]
         out = self.out or folder.default(names, specification, dataset)
-        print(recipe.describe_one(self.task, dataset, parsed), file=sys.stderr)
+        print(task.describe_one(self.task, dataset, parsed), file=sys.stderr)
         # `fit` knows another program by its hash alone: the note says which option differs.
         with folder.noted(out, specification, same=[*specification]):
             train.fit(
@@ -82,5 +82,5 @@ class Train:
                 callbacks=[train.tensorboard(self.tensorboard)] if self.tensorboard else [],
                 out=out,
             )
-        single.show(sweep.read(out), out, plot=not self.no_plot)
+        run_report.show(sweep.read(out), out, plot=not self.no_plot)
         return 0

@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jdl import data, models, nn, optim, sweep, train
 from jdl.cli.options import Task
-from jdl.cli.sweep import Sweep
 from jdl.data.named import LOADERS
 from jdl.data.text import VOCABULARY
 from jdl.optim.names import OPTIMIZERS
@@ -175,43 +174,51 @@ def model_space(task: Task) -> dict[str, Any]:
     return {"model": task.model} | {n: v for n, v in given.items() if v is not None}
 
 
-def sweep_space(options: Sweep) -> Space:
+def sweep_space(
+    task: Task,
+    *,
+    lr: tuple[float, float, int],
+    optimizers: Sequence[str],
+    seeds: int,
+    file: Any,
+    drawn: bool,
+) -> Space:
     """The space that the options and the space file make together, checked.
+
+    Args:
+      task: the data, the model and its numbers.
+      lr: the lowest and the highest rate, and how many a grid has.
+      optimizers: their names.
+      seeds: how many.
+      file: the space file, or None.
+      drawn: whether rates are drawn and not taken from a grid.
 
     Raises:
       ValueError: a name or a number is not allowed; the message names it.
       OSError: the file cannot be read.
     """
-    low, high, count = options.lr
+    low, high, count = lr
     if not 0 < low <= high < math.inf:
         raise ValueError(
             f"`--lr` takes LOW HIGH COUNT with 0 < LOW < HIGH, got {low:g} {high:g} {count}."
             + (" The bounds are reversed." if low > high > 0 else "")
         )
-    drawn = is_random(options) and low < high
-    rates = sweep.log_uniform(low, high) if drawn else _rates(low, high, count)
-    if not options.optimizers:
+    rates = sweep.log_uniform(low, high) if drawn and low < high else _rates(low, high, count)
+    if not optimizers:
         raise ValueError("`--optimizers` needs at least one name, got none.")
-    if options.seeds < 1:
-        raise ValueError(f"`--seeds` must be at least 1, got {options.seeds}.")
+    if seeds < 1:
+        raise ValueError(f"`--seeds` must be at least 1, got {seeds}.")
     space = {
-        **model_space(options.task),
-        "optimizer": sweep.choice(*options.optimizers),
+        **model_space(task),
+        "optimizer": sweep.choice(*optimizers),
         "lr": rates,
     }
-    if options.space is not None:
-        space = dict(sweep.from_toml(str(options.space), space))
-    space.setdefault("seed", sweep.seeds(options.seeds))
+    if file is not None:
+        space = dict(sweep.from_toml(str(file), space))
+    space.setdefault("seed", sweep.seeds(seeds))
     parsed = {name: _static(name, d) for name, d in parse_space(space).items()}
     check_names(parsed)
     return parsed
-
-
-def is_random(options: Sweep) -> bool:
-    """Whether the options ask for a search that draws."""
-    return options.search in ("random", "sobol") or (
-        options.search == "auto" and options.trials is not None
-    )
 
 
 def _rates(low: float, high: float, count: int) -> Any:
