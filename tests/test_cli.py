@@ -345,6 +345,18 @@ def options(*, space=None, **changed):
     return Sweep(task=Task(**changed.pop("task", {})), space=space, **changed)
 
 
+def space_of(file=None, drawn=False):
+    given = options()
+    return task.sweep_space(
+        given.task,
+        lr=given.lr,
+        optimizers=given.optimizers,
+        seeds=given.seeds,
+        file=file,
+        drawn=drawn,
+    )
+
+
 def test_a_space_file_adds_to_the_options(tmp_path):
     file = tmp_path / "space.toml"
     file.write_text(
@@ -352,15 +364,15 @@ def test_a_space_file_adds_to_the_options(tmp_path):
         'label_smoothing = 0.1\noptimizer = {choice = ["adam", "adamw"]}\n'
         "b1 = {uniform = [0.5, 0.99]}\nseed = {seeds = 3}\n"
     )
-    space = task.sweep_space(options(space=file, trials=10))
+    space = space_of(file, drawn=True)
     assert space["hidden"].points == ("64x32", "8") and space["hidden"].static
     assert space["lr"].kind == "log_uniform" and not space["b1"].static
     assert space["optimizer"].points == ("adam", "adamw") and len(space["seed"].points) == 3
     assert space["model"].points == ("mlp",) and space["label_smoothing"].points == (0.1,)
     # A random search draws rates from the whole range, a grid the rates themselves.
-    assert task.sweep_space(options(trials=10))["lr"].kind == "log_uniform"
-    assert task.sweep_space(options())["lr"].points[0] == 1e-5
-    assert len(task.sweep_space(options())["lr"].points) == 30
+    assert space_of(drawn=True)["lr"].kind == "log_uniform"
+    assert space_of()["lr"].points[0] == 1e-5
+    assert len(space_of()["lr"].points) == 30
 
 
 def test_a_trial_is_made_of_what_the_space_names():
@@ -385,7 +397,7 @@ def test_targets_that_are_no_classes_make_a_regression():
 @pytest.mark.parametrize("given", [None, "regression", "classification"])
 def test_the_task_of_a_csv_file(here, given, capsys):
     (here / "a.csv").write_text("size;kind\n" + "".join(f"{i}.5;{i % 3}\n" for i in range(30)))
-    space = task.sweep_space(options())
+    space = space_of()
     dataset = task.load(Task(data="a.csv", task=given, raw=True), space)
     outputs = task.trial_maker(dataset).keywords["outputs"]
     labelled = given != "regression"
@@ -396,7 +408,7 @@ def test_the_task_of_a_csv_file(here, given, capsys):
 def test_a_space_file_of_windows(tmp_path):
     """With the byte-order mark that editors there put in front."""
     (tmp_path / "space.toml").write_bytes(b"\xef\xbb\xbflr = 0.1\r\nhidden = 3\r\n")
-    space = task.sweep_space(options(space=tmp_path / "space.toml"))
+    space = space_of(tmp_path / "space.toml")
     assert space["lr"].points == (0.1,) and space["hidden"].points == ("3",)
 
 
