@@ -94,6 +94,7 @@ TWINS = {
     "zeros": "ones", "ones": "zeros", "all": "any", "any": "all",
 }  # fmt: skip
 SYMMETRIC = {"maximum", "minimum", "logical_and", "logical_or", "promote_types", "max", "min"}
+ALIASES = {"Callable", "Mapping", "Sequence", "dict", "list", "tuple"}  # of types
 SILENT = (ast.Raise, ast.JoinedStr, ast.Assert, ast.Import, ast.ImportFrom)
 
 Change = Callable[[], None]
@@ -136,6 +137,8 @@ def changes(node: ast.AST) -> Iterator[Change]:
     if isinstance(node, ast.Attribute) and node.attr in TWINS:
         yield _set(node, "attr", TWINS[node.attr])
     sequence = node.args if isinstance(node, ast.Call) else getattr(node, "elts", [])
+    # The members of a set have no order.
+    sequence = [] if isinstance(node, ast.Set) else sequence
     if isinstance(node, ast.Call):
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
         sequence = [] if called in SYMMETRIC else sequence
@@ -153,6 +156,11 @@ def _named(node: ast.expr) -> bool:
     )
 
 
+def _is_alias(node: ast.expr) -> bool:
+    """Whether `node` is a type, which nothing looks at while code runs."""
+    return isinstance(node, ast.Subscript) and getattr(node.value, "id", None) in ALIASES
+
+
 def sites(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes of code that runs: not annotations, messages, decorators or docstrings."""
     if isinstance(node, SILENT):
@@ -167,6 +175,8 @@ def sites(node: ast.AST) -> Iterator[ast.AST]:
             isinstance(target, ast.Name) and target.id in ("__all__", "Mask")
             for target in node.targets
         ):
+            continue
+        if isinstance(node, ast.Assign) and _is_alias(node.value):
             continue
         for child in field if isinstance(field, list) else [field]:
             if isinstance(child, ast.AST):

@@ -7,7 +7,7 @@ import numpy as np
 from jdl.engine.events import Order, Queued, Segment
 from jdl.engine.policy import Paused, Policy, Seat
 from jdl.engine.rules import Population, Rule, Verdicts
-from jdl.engine.schedule import Row
+from jdl.engine.schedule import Row, Schedule
 
 INF, NAN = float("inf"), float("nan")
 
@@ -36,7 +36,16 @@ def segment(of: Order, *scores: list[float], failed=(), seconds: float = 0.0) ->
 
 
 def row(*trials: Seat | None, group: str = "a", devices: int = 1, **more) -> Row:
-    return Row(group, devices, 0.25, tuple(trials), **{"ready": True, **more})
+    there = {"report_seconds": 0.25, "ready": True, **more}
+    return Row(group, devices, seats=tuple(trials), **there)
+
+
+def schedule(*rows: Row, queues=None, returning=None, **more) -> Schedule:
+    """Rows whose turn it is one after another, in a run whose search has no further trials."""
+    nothing: dict[str, tuple] = {one.group: () for one in rows}
+    numbers = tuple(range(len(rows)))
+    there = {"rotation": numbers, "to_scan": len(rows), "exhausted": True, **more}
+    return Schedule(rows, nothing | (queues or {}), nothing | (returning or {}), **there)
 
 
 class Script:

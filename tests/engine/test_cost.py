@@ -13,8 +13,8 @@ from jdl.engine.events import DIVERGED, DONE, STOPPED, Ended
 
 def test_the_estimate_of_a_report_is_overhead_and_traffic():
     # Ten steps of 5 us, and ten times 3 MB at 10 GB a second.
-    assert report_seconds(10, 3_000_000) == pytest.approx(10 * (5e-6 + 3e-4), rel=1e-12)
-    assert report_seconds(7, 0) == pytest.approx(35e-6, rel=1e-12)
+    assert report_seconds(10, 3_000_000) == pytest.approx(10 * (5e-6 + 3e-4), rel=1e-12, abs=0)
+    assert report_seconds(7, 0) == pytest.approx(35e-6, rel=1e-12, abs=0)
 
 
 def test_another_program_is_worth_twice_its_compilation():
@@ -50,7 +50,7 @@ def test_a_segment_is_as_long_as_its_reports_allow(ordered, seconds, estimated, 
     ],
 )
 def test_seconds_of_a_report_as_measured(before, seconds, reports, each):
-    assert measured(before, seconds, reports) == pytest.approx(each, rel=1e-12)
+    assert measured(before, seconds, reports) == pytest.approx(each, rel=1e-12, abs=0)
 
 
 def test_a_segment_counts_its_reports_its_steps_and_its_best():

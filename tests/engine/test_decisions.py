@@ -42,6 +42,21 @@ def test_trials_that_are_whole_or_failed_leave_their_lanes():
     )
 
 
+def test_a_trial_may_fail_at_its_first_step_and_in_its_last_report():
+    seats = [seat(3), seat(4, 5), seat(5, 5)]
+    of = order(1, {0: (3, 0), 1: (4, 5), 2: (5, 5)})
+    now = after(policy(), segment(of, [-INF], [-INF], [0.5], failed=[0, 59, -1]), seats)
+    assert now.ended == (
+        Ended(3, DIVERGED, 0, -INF),
+        Ended(4, DIVERGED, 59, -INF),
+        Ended(5, DONE, 60, 0.5),
+    )
+    # A population has no use for a trial that is whole, and that of its first step failed.
+    it = policy(population=Exchanges(2).population)
+    now = after(it, segment(order(1, {0: (3, 5)}), [-INF], failed=[0]), [seat(3, 5)])
+    assert now.ended == (Ended(3, DIVERGED, 0, -INF),)
+
+
 def test_a_trial_that_failed_stays_in_a_population():
     members = Exchanges(2, None, None)
     of = order(1, {0: (1, 2), 1: (2, 2)})
