@@ -38,6 +38,12 @@ from jdl.engine.schedule import Row, Schedule, after, finished
 ONE, TWO, THREE = queued(1), queued(2), queued(3)
 
 
+def test_a_run_begins_with_nothing():
+    tally = Tally()
+    assert Schedule() == ((), {}, {}, {}, {}, (), (), 0, 0, False, True, False, 0, False, tally)
+    assert Row("a", 1, 0.25, ()) == ("a", 1, 0.25, (), False, False, None, (), None)
+
+
 def test_a_row_that_joins_is_free_and_the_last_in_turn():
     s, record = after(Schedule(), policy(), Joined("a", 2, 4, 0.125))
     assert record is None
@@ -262,7 +268,7 @@ def test_a_run_is_finished_when_nobody_waits_runs_or_may_come():
         {"queues": {"a": (ONE,)}},
         {"returning": {"a": (paused(3, 1),)}},
         {"rows": (row(seat(3)),)},
-        {"left": 2, "exhausted": False},
+        {"left": 1, "exhausted": False},
     ):
         assert not finished(s._replace(**more), it)
     more = s._replace(left=2, exhausted=False)

@@ -192,7 +192,7 @@ def _narrow(s: Schedule, number: int, source: tuple[int, ...] | None) -> Schedul
 def _collected(s: Schedule, policy: Policy, segment: Segment) -> tuple[Schedule, Record]:
     number = segment.order.row
     row = s.rows[number]
-    queued = s.in_queue(number) > 0 or s.pending(policy)
+    queued = s.pending(policy)
     brought = decisions.after_segment(
         policy, segment, row.group, row.seats, s.waiting, s.heard, s.over
     )
