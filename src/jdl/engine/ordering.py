@@ -28,11 +28,11 @@ def next_order(s: Schedule, policy: Policy) -> tuple[Schedule, Any]:
         s = s._replace(rotation=(*s.rotation[1:], number), to_scan=s.to_scan - 1)
     if s.flying:
         return s, Collect(s.flying[0].row)
-    if s.waiting:
-        return s, Settle()
     if any(_startable(s, policy, number) for number in s.rotation):
         # The search gave a row trials after this scan had passed it.
         return next_order(s._replace(to_scan=len(s.rotation)), policy)
+    if s.waiting:
+        return s, Settle()
     return s, Wait() if any(map(s.unfinished, s.rotation)) else None
 
 
