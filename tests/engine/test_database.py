@@ -1,0 +1,141 @@
+"""The file of a run: one writer, any reader, and what is said when it cannot be used."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from jdl.engine import database
+from jdl.engine.database import Database, StoreError
+
+
+class Notes(Database):
+    """A file that is written and read."""
+
+    def add(self, key, value):
+        with self._writing():
+            self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+
+    def all(self):
+        with self._readable():
+            return self._db.execute("SELECT key, value FROM meta ORDER BY key").fetchall()
+
+    def fail(self, error):
+        with self._writing():
+            self._db.execute("INSERT INTO meta VALUES ('lost', 'x')")
+            raise error
+
+
+def test_one_process_writes_and_others_read(tmp_path):
+    one = Notes(tmp_path / "deep" / "run")
+    assert (one.folder, one.metrics) == (tmp_path / "deep" / "run", ())
+    one.add("a", "1")
+    with pytest.raises(StoreError, match=r"Another process is running in .*run. Wait for it"):
+        Notes(tmp_path / "deep" / "run")
+    reader = Notes(str(tmp_path / "deep" / "run"), write=False)
+    assert reader.all() == [("a", "1")]
+    one.add("b", "2")
+    assert reader.all() == [("a", "1"), ("b", "2")]
+    with pytest.raises(StoreError, match="cannot be written: attempt to write a readonly"):
+        reader.add("c", "3")
+    reader.close()
+    one.close()
+    # Whoever comes next finds everything, and may write.
+    two = Notes(tmp_path / "deep" / "run")
+    two.add("c", "3")
+    assert len(two.all()) == 3
+    assert two._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    two.close()
+
+
+def test_in_memory_there_is_no_folder():
+    one, two = Notes(None), Notes(None)
+    one.add("a", "1")
+    assert one.folder is None and one.all() == [("a", "1")] and two.all() == []
+    one.close()
+
+
+def test_a_transaction_is_whole_or_not_there(tmp_path):
+    one = Notes(tmp_path)
+    with pytest.raises(KeyError):
+        one.fail(KeyError("mine"))
+    with pytest.raises(StoreError, match=r"cannot be written: disk is full.*safe: make room"):
+        one.fail(sqlite3.OperationalError("disk is full"))
+    assert one.all() == []
+    one.close()
+
+
+def test_the_metrics_are_the_columns_behind_the_turn(tmp_path):
+    one = Notes(tmp_path)
+    one._db.execute("CREATE TABLE reports (trial INT, step INT, turn INT, loss REAL, size REAL)")
+    one.close()
+    for write in (True, False):
+        two = Notes(tmp_path, write=write)
+        assert two.metrics == ("loss", "size")
+        two.close()
+
+
+def test_what_is_no_run(tmp_path):
+    with pytest.raises(StoreError, match=r"empty holds no run: there is no run.sqlite"):
+        Notes(tmp_path / "empty", write=False)
+    assert not (tmp_path / "empty").exists()
+    (tmp_path / "run.sqlite").write_bytes(b"this was never a database" * 99)
+    for write in (False, True):
+        with pytest.raises(StoreError, match=r"is damaged or no run: .* Move the folder"):
+            Notes(tmp_path, write=write)
+    (tmp_path / "run.sqlite").unlink()
+    Notes(tmp_path).close()  # the lock was given back
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match=r"The folder .*file cannot be written: File exists"):
+        Notes(tmp_path / "file")
+    with pytest.raises(StoreError, match=r"cannot be written: Not a directory"):
+        Notes(tmp_path / "file" / "inside")
+
+
+@pytest.mark.parametrize("why", ["database or disk is full", "disk I/O error", "unable to open"])
+def test_a_disk_that_fails_is_told_from_a_file_that_is_damaged(why):
+    one = Notes(None)
+    with pytest.raises(StoreError, match=f"cannot be written: {why}"), one._readable():
+        raise sqlite3.OperationalError(why)
+    with pytest.raises(StoreError, match="damaged or no run: no such table"), one._readable():
+        raise sqlite3.OperationalError("no such table")
+    with pytest.raises(StoreError, match="damaged or no run: file is full of"), one._readable():
+        raise sqlite3.DatabaseError("file is full of errors")
+    one.close()
+
+
+def test_a_log_that_cannot_be_made_is_done_without(tmp_path, monkeypatch):
+    """A reader in a folder that is not its own cannot make the files of a write-ahead log."""
+    one = Notes(tmp_path)
+    one.add("a", "1")
+    one.close()
+    connect, tried = sqlite3.connect, []
+
+    def refuse(where, **options):
+        tried.append(where.rpartition("?")[2])
+        if tried[-1] == "mode=ro":
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(where, **options)
+
+    monkeypatch.setattr(database.sqlite3, "connect", refuse)
+    reader = Notes(tmp_path, write=False)
+    assert reader.all() == [("a", "1")] and tried == ["mode=ro", "immutable=1"]
+    reader.close()
+
+
+def test_a_reader_may_be_used_in_another_thread(tmp_path):
+    import threading
+
+    one, found = Notes(tmp_path), []
+    one.add("a", "1")
+    readers = [one, Notes(tmp_path, write=False), Notes(None)]
+    thread = threading.Thread(target=lambda: found.extend(len(r.all()) for r in readers))
+    thread.start()
+    thread.join()
+    assert found == [1, 1, 0]
+    for reader in readers:
+        reader.close()
