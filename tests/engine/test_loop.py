@@ -81,8 +81,21 @@ class Listener:
         self.calls.append(("write",))
 
 
+class Part:
+    """Those methods of a listener that are an executor's, or a home's."""
+
+    def __init__(self, listener, protocol):
+        for name in vars(protocol):
+            if not name.startswith("_"):
+                setattr(self, name, getattr(listener, name))
+
+
+def parts(listener):
+    return Part(listener, Worker), Part(listener, Home)
+
+
 def run(s, it, listener, stop=lambda s: False):
-    return drive(s, it, listener, listener, stop)
+    return drive(s, it, *parts(listener), stop)
 
 
 def test_two_segments_start_before_the_first_is_collected():
@@ -167,7 +180,7 @@ def test_the_oldest_segment_is_the_one_that_is_collected():
     listener = Listener()
     listener._flying = {1: one, 0: two}
     s = schedule(row(seat(5)), row(seat(4), group="b"), flying=(one, two), rotation=())
-    s = collected(s, policy(), listener, listener)
+    s = collected(s, policy(), *parts(listener))
     assert listener.calls == [
         ("write",), ("collect", 1), ("take", 1, Leaving(drop=(17,))), ("note", 1),
     ]  # fmt: skip
