@@ -144,7 +144,7 @@ def test_a_search_that_gives_the_same_again(journal):
     journal.asked(1, 2, [(4, {"lr": 1.0}), (5, {"lr": 2.0})])
     journal.check_asked([(4, {"lr": 1.0}), (5, {"lr": 2.0})], "grid")
     journal.check_asked([], "grid")
-    with pytest.raises(StoreError, match=r"The search grid gives .*3\.0.* for trial 5, where"):
+    with pytest.raises(StoreError, match=r"The search grid gives .*3\.0.* for trial 5, but"):
         journal.check_asked([(4, {"lr": 1.0}), (5, {"lr": 3.0})], "grid")
 
 

@@ -233,7 +233,7 @@ def test_numbers_on_which_nothing_depends_are_named(capsys):
     space = {name: sweep.uniform(0.1, 0.2) for name in ("lr", "scale", "offset", "dropuot")}
     space |= {"seed": sweep.seeds(2)}
     sweep.run(make, space, dataset(), trials=4, epochs=1, batch_size=4)
-    assert "No trial depends on dropuot: does" in capsys.readouterr().err
+    assert "No trial depends on dropuot. Does" in capsys.readouterr().err
 
     # One that exists for another program alone is not misspelt, though nothing depends on it yet.
     space = {"lr": 0.1, "kind": sweep.choice("a", "b"), "mu": sweep.when("kind", "b", 0.5)}

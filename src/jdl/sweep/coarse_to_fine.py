@@ -1,4 +1,4 @@
-"""Coarse to fine: a wide search of few epochs, then longer ones ever narrower around the best."""
+"""Coarse to fine: a wide search with few epochs, then narrower and longer ones around the best."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jdl.sweep.results import Results
 from jdl.sweep.run import MakeTrial, run
 from jdl.sweep.space import Space, parse_space
 
-EDGE = 0.1  # of a range's width: a best value nearer to an end than that lies at the edge
+EDGE = 0.1  # share of a range's width; a best value this close to an end is at the edge
 
 
 class Stage(NamedTuple):
@@ -25,7 +25,7 @@ class Stage(NamedTuple):
     Attributes:
       space: what it searched.
       results: what it found.
-      moved: the numbers whose range has moved past its end since the stage before.
+      moved: the numbers whose range moved past an end of the previous stage's range.
     """
 
     space: Space
@@ -34,11 +34,11 @@ class Stage(NamedTuple):
 
 
 class CoarseToFine(NamedTuple):
-    """What a coarse-to-fine search found.
+    """The results of a coarse-to-fine search.
 
     Attributes:
       stages: in order.
-      final: the results of the last, which trained longest.
+      final: the results of the last stage, which trained longest.
     """
 
     stages: list[Stage]
@@ -61,10 +61,10 @@ def coarse_to_fine(
     """Searches wide with few epochs, then around the best configuration with more.
 
     After a stage every range becomes `shrink` times as wide (in its logarithm
-    where it is logarithmic), with the best value, the mean over seeds, in its
-    middle. Where the best lies within a tenth of an end the range keeps its
-    width and moves past it, so that a first guess that missed is mended. Choices
-    keep those options that occur among the best quarter of configurations.
+    if it is logarithmic), centred on the best value by the mean over seeds. If
+    the best lies within a tenth of an end, the range keeps its width and moves
+    past that end, which corrects a bad first guess. Choices keep the options
+    that occur in the best quarter of configurations.
 
     Args:
       make_trial: as in `run`.
@@ -72,14 +72,13 @@ def coarse_to_fine(
       data: as in `run`.
       stages: epochs and trials of each, trials None for all of a grid; as in
         `[(1, 100), (4, 40), (16, 20)]`.
-      shrink: what is left of a range's width, in (0, 1).
+      shrink: the share of a range's width that remains, in (0, 1).
       limits: by name, the ends past which a range never moves. Without one, a
         logarithmic range moves freely, and any other stays in its first range.
-      out: a folder, of which each stage takes one inside; a stage resumes as a
-        run does.
+      out: a folder in which each stage has its own; a stage resumes as a run does.
       search: as in `run`; each stage draws anew.
       seed: the root of all random numbers; a stage's is this plus its number.
-      arguments: further ones of `run`.
+      arguments: other arguments of `run`.
 
     Returns:
       Each stage and the final results.
@@ -118,8 +117,8 @@ def coarse_to_fine(
             ranked = [s for s in results.configurations() if s.done]
             if not ranked:
                 raise ValueError(
-                    f"No trial of stage {number} was done: "
-                    f"{results.count('diverged')} of {len(results.trials)} diverged. Move the "
+                    f"No trial of stage {number} finished: "
+                    f"{results.count('diverged')} of {len(results.trials)} diverged. Change the "
                     "ranges."
                 )
             good = [s.config for s in ranked[: math.ceil(len(ranked) / 4)]]
@@ -139,10 +138,10 @@ def narrowed(
 
     Args:
       first: the space of the first stage.
-      now: that of the last.
+      now: that of the last stage.
       best: its best configuration.
       good: its best quarter.
-      shrink: what is left of a range's width.
+      shrink: the share of a range's width that remains.
       limits: ends past which a range never moves.
     """
     fine: Space = {}
@@ -159,7 +158,7 @@ def narrowed(
             fine[name] = _only(dimension, kept)
         else:
             fine[name] = dimension
-    # An option that is gone takes with it the conditions that asked for it.
+    # Removing an option also removes the conditions that require it.
     for name, dimension in fine.items():
         when = tuple(
             (other, tuple(v for v in values if v in (fine[other].points or ())))
@@ -175,7 +174,7 @@ def _points(space: Space, name: str) -> tuple[Any, ...]:
     return space[name].points or () if name in space else ()
 
 
-# How a range of each kind is made again: from its ends and its former arguments.
+# Remakes a range of each kind from its new ends and its former arguments.
 _REMAKE: dict[str, Callable[[float, float, Dimension], Dimension]] = {
     "uniform": lambda low, high, _: uniform(low, high),
     "log_uniform": lambda low, high, _: log_uniform(low, high),
@@ -199,7 +198,7 @@ def _own_limits(dimension: Dimension) -> tuple[float, float]:
 def _range(
     dimension: Dimension, best: float, shrink: float, limits: tuple[float, float]
 ) -> tuple[Dimension, bool]:
-    """The range around `best`, and whether it moved past an end of the former one."""
+    """The range around `best`, and whether it moved past an end of the old one."""
     log = dimension.kind.startswith("log")
     into, back = (math.log, math.exp) if log else (float, float)
     low, high = map(into, _ends(dimension))
@@ -208,11 +207,11 @@ def _range(
     half = 0.5 * (width if edge else shrink * width)
     least = into(limits[0]) if limits[0] > 0 or not log else -math.inf
     most = into(limits[1]) if math.isfinite(limits[1]) else math.inf
-    # A range that meets a limit is cut there, not pushed back.
+    # A limit cuts a range off instead of pushing it back.
     start, stop = max(at - half, least), min(at + half, most)
     past = start < low - 1e-9 * width or stop > high + 1e-9 * width
     if edge and not past:
-        # At a limit there is nowhere to move to: narrow instead.
+        # At a limit the range cannot move, so it narrows instead.
         half = 0.5 * shrink * width
         start, stop = max(at - half, least), min(at + half, most)
     if dimension.kind == "integer":

@@ -34,28 +34,28 @@ def cross_validate(
 ) -> Results:
     """Judges every configuration by `folds`-fold cross-validation.
 
-    The training and validation splits are put together and dealt into folds,
-    classes evenly. Each configuration is trained once for each fold, on all
-    others, as lanes of one program; `results.configurations()` gives the mean
-    over folds and its standard error, and the entry "fold" of a trial's
-    configuration says which one it was validated on. Every batch takes equally
-    many examples of each fold that it trains on.
+    The training and validation splits are joined and dealt into folds, each
+    class evenly. For each fold, a lane of one program trains the configuration
+    on all other folds. `results.configurations()` gives the mean over folds and
+    its standard error. The entry "fold" of a trial's configuration names its
+    validation fold. Every batch takes the same number of examples from each
+    training fold.
 
     Args:
       make_trial: as in `run`; it sees no fold.
       space: as in `run`; `trials` counts folds, and seeds if there are any.
-      data: as in `run`. A test split is left aside.
-      folds: at least 2. What is left over when they are equally large, at most
-        `folds - 1` examples, is not used.
+      data: as in `run`. A test split is ignored.
+      folds: at least 2. All are equally large, so up to `folds - 1` examples are
+        not used.
       batch_size: examples in a training step, rounded up to a multiple of `folds - 1`.
       seed: of the partition, and as in `run`.
-      arguments: further ones of `run`.
+      arguments: other arguments of `run`.
 
     Raises:
       ValueError: the space has an entry "fold", or there are fewer examples than folds.
     """
     if FOLD in space:
-        raise ValueError(f"`space` must not have an entry {FOLD!r}: cross_validate adds it.")
+        raise ValueError(f"`space` must not have an entry {FOLD!r}; cross_validate adds it.")
     whole = {**parse_space(space), FOLD: fold_axis(folds)}
     rows = -(-batch_size // (folds - 1))
     dealt = deal(Dataset(*data), folds, seed)
@@ -63,10 +63,10 @@ def cross_validate(
 
 
 def deal(data: Dataset, folds: int, seed: int = 0) -> Dataset:
-    """The data as rows that hold one example of every fold: arrays (rows, folds, ...).
+    """Arrays (rows, folds, ...), in which each row holds one example of every fold.
 
-    So a fold is left out by its column, which may be traced, and nothing is
-    copied for it. Training and validation split of the result are the same rows.
+    A traced column index can then leave a fold out without copying the data. The
+    training and the validation split of the result are the same rows.
 
     Raises:
       ValueError: there are fewer examples than folds.
@@ -83,7 +83,7 @@ def deal(data: Dataset, folds: int, seed: int = 0) -> Dataset:
 
 
 def by_fold(make_trial: MakeTrial) -> MakeTrial:
-    """`make_trial` for data from `deal`: trains on all columns but `fold`, evaluates on that."""
+    """`make_trial` for data from `deal`, training without column `fold` and evaluating on it."""
 
     def make(hp: dict[str, Any]) -> Trial:
         rest = {name: value for name, value in hp.items() if name != FOLD}

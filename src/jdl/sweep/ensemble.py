@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def ensemble_of(results: Results, k: int) -> Ensemble:
-    """The ensemble of the `k` best trials of a sweep, by the metric it is judged by.
+    """The ensemble of the `k` best trials of a sweep, by the metric of its goal.
 
     Args:
       results: of `sweep.run`.
@@ -25,8 +25,8 @@ def ensemble_of(results: Results, k: int) -> Ensemble:
     k = check_count("k", k)
     if results.make_trial is None:
         raise ValueError(
-            "An ensemble needs what makes its trials, which a folder does not hold: call sweep.run "
-            "again with the same arguments, which reads a finished run."
+            "An ensemble needs make_trial, which a folder does not hold. Call sweep.run again "
+            "with the same arguments, which reads a finished run."
         )
     done = [t for t in results.trials if t.status == "done" and t.state is not None]
     if len(done) < k:
@@ -35,7 +35,7 @@ def ensemble_of(results: Results, k: int) -> Ensemble:
             "sweep.run(..., keep=...) says how many are."
         )
     space = from_json(results.specification["space"])
-    # Of equal scores the earlier trial, as the store keeps them.
+    # Among equal scores the lower trial number wins, as in the journal.
     best = sorted(done, key=lambda t: (-results.score(t), t.trial))[:k]
     members = []
     for trial in best:

@@ -1,4 +1,4 @@
-"""Synchronous halving: cohorts whose best go on once all are there, and Hyperband's brackets."""
+"""Synchronous halving of cohorts once they are complete, and Hyperband's brackets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def levels(reports: int, reduction: float, grace: float) -> tuple[int, ...]:
 
 
 def check_halving(reduction: float, grace: int) -> None:
-    """Raises ValueError for numbers that halve nothing."""
+    """Raises ValueError unless the numbers are in range."""
     check_number("reduction", reduction, "(1, inf)")
     check_number("grace", grace, "[1, inf)")
 
@@ -33,19 +33,19 @@ def check_halving(reduction: float, grace: int) -> None:
 def successive_halving(
     reduction: float = 4.0, grace: int = 1, cohort: int | None = None
 ) -> Stopping:
-    """Synchronous successive halving: of each cohort the best 1/`reduction` go on, then again.
+    """Synchronous successive halving: the best 1/`reduction` of each cohort go on, rung by rung.
 
-    After report `grace` a trial waits for the rest of its cohort; when all `n`
-    are there (or have diverged) the best `floor(n / reduction)`, at least one,
-    go on to report `grace * reduction`, and so on to the end. Equal scores go
-    by the trial's number. A waiting trial leaves its lane to the next one, and
+    After report `grace` a trial waits for the rest of its cohort. When all `n`
+    have arrived (or diverged) the best `floor(n / reduction)`, at least one,
+    go on to report `grace * reduction`, and so on to the end. Ties go to the
+    lower trial number. A waiting trial leaves its lane to the next one, and
     its state is kept on the host.
 
     Args:
-      reduction: of how many trials one goes on, above 1.
+      reduction: one of this many trials goes on, above 1.
       grace: reports that every trial may make, at least 1.
-      cohort: trials that are compared with each other, in the order in which
-        they were asked for; None for all of the sweep.
+      cohort: number of trials that are compared with each other, in the order in
+        which they were asked for; None for all of the sweep.
 
     Raises:
       ValueError: an argument is out of range.
@@ -69,17 +69,17 @@ def successive_halving(
 
 
 def hyperband(reduction: float = 3.0, grace: int = 1) -> Stopping:
-    """Hyperband: brackets of successive halving, from many short trials to few whole ones.
+    """Hyperband: brackets of successive halving, from many short trials to few complete ones.
 
     With `R` the reports of a whole trial and
     `s_max = floor(log(R / grace) / log(reduction))`, bracket `s = s_max ... 0`
     takes `n = ceil((s_max + 1) / (s + 1) * reduction**s)` trials, whose first
-    rung is after `R * reduction**-s` reports. Trials are dealt to the brackets
-    in the order in which they were asked for, and then to `s_max` again.
-    `bracket_sizes` says how many fill each.
+    rung is after `R * reduction**-s` reports. Trials fill the brackets in the
+    order in which they were asked for, and then start again with `s_max`.
+    `bracket_sizes` gives the size of each.
 
     Args:
-      reduction: of how many trials one goes on, above 1.
+      reduction: one of this many trials goes on, above 1.
       grace: reports that every trial may make, at least 1.
 
     Raises:
@@ -122,25 +122,25 @@ def bracket_sizes(reports: int, reduction: float = 3.0, grace: int = 1) -> tuple
     >>> bracket_sizes(81)
     (81, 34, 15, 8, 5)
     """
-    # A logarithm that rounding leaves a hair below a whole number is that number.
+    # Rounding may leave a logarithm slightly below the integer that it should be.
     most = max(0, int(math.log(reports / grace, reduction) + 1e-9))
     return tuple(math.ceil((most + 1) / (s + 1) * reduction**s - 1e-9) for s in range(most, -1, -1))
 
 
 class _Bracket:
-    """Trials that are halved together: each rung waits for all that are left."""
+    """Trials that are halved together; each rung waits for all that remain."""
 
     def __init__(self, reduction: float, size: int | None):
         self._reduction = reduction
-        self._size = size  # trials that will come to the next rung; None if nobody knows
+        self._size = size  # trials that will reach the next rung; None if unknown
         self._here: dict[int, dict[int, float]] = {}  # rung -> trial -> score
 
     def come(self, rung: int, trial: int, score: float) -> None:
-        """Takes a trial in."""
+        """Adds a trial."""
         self._here.setdefault(rung, {})[trial] = score
 
     def complete(self, rung: int) -> bool:
-        """Whether everybody whom the rung waits for is there."""
+        """Whether all trials that the rung waits for have arrived."""
         return self._size is not None and len(self._here[rung]) >= self._size
 
     def waiting(self) -> list[int]:
@@ -148,7 +148,7 @@ class _Bracket:
         return sorted(self._here)
 
     def halve(self, rung: int) -> Verdicts:
-        """The best go on, of equals the earlier ones; of trials that diverged none does."""
+        """Lets the best go on, ties by the lower number; diverged trials never go on."""
         here = self._here.pop(rung)
         order = sorted(here, key=lambda trial: (-here[trial], trial))
         count = max(1, int(len(order) / self._reduction))
@@ -183,7 +183,7 @@ def _bracketed(
         return joined([bracket.halve(rung) for bracket in full])
 
     def settle() -> Verdicts:
-        # Some will never come, because the search gave no more: who is there, decides it.
+        # The cohort will never fill: halve the trials that have arrived.
         for number in sorted(brackets):
             if waiting := brackets[number].waiting():
                 return brackets[number].halve(waiting[0])
@@ -193,5 +193,5 @@ def _bracketed(
 
 
 def joined(verdicts: Sequence[Verdicts]) -> Verdicts:
-    """Verdicts about different trials as one."""
+    """Merges verdicts about different trials."""
     return Verdicts(*([t for v in verdicts for t in v[field]] for field in range(3)))

@@ -1,4 +1,4 @@
-"""Optuna's samplers as searches that ask in whole batches, and sweeps as studies of Optuna."""
+"""Optuna's samplers as searches that give whole batches, and sweeps as Optuna studies."""
 
 from __future__ import annotations
 
@@ -43,19 +43,20 @@ def optuna_search(
 ) -> Search:
     """A sampler of Optuna that chooses `batch` configurations at a time (needs the optuna extra).
 
-    The next batch is chosen when the whole one before has ended, from the
-    results in the order of their numbers. So what is tried is the same whichever
-    lane is faster, and a resumed sweep goes on as if it had never stopped. Larger
-    batches keep more lanes busy; smaller ones learn more often. A diverged trial
-    is told as failed. With an axis of seeds, a sampler sees the mean over them.
+    The next batch is chosen when all of the previous one has ended, from the
+    results in the order of trial numbers. The configurations therefore do not
+    depend on which lane is faster, and a resumed sweep goes on as if it had never
+    stopped. Larger batches keep more lanes busy; smaller ones learn more often. A
+    diverged trial is told as failed. With an axis of seeds, a sampler sees the
+    mean over them.
 
     Args:
       space: what each hyperparameter may be, conditions included.
       trials: how many to run, seeds counted.
-      sampler: "tpe", "gp", "cmaes", "qmc" or "random", of which some need
-        packages that Optuna names, or a function that makes a sampler from a
-        seed, as in `lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)`.
-      batch: configurations, seeds not counted, that are chosen together.
+      sampler: "tpe", "gp", "cmaes", "qmc" or "random", some of which need packages
+        that Optuna names, or a function that makes a sampler from a seed, as in
+        `lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True)`.
+      batch: number of configurations chosen together, seeds not counted.
       seed: of the sampler.
       constraint: as in `random_search`; what it rejects is told as failed.
 
@@ -94,7 +95,7 @@ def _optuna() -> Any:
 
 @contextlib.contextmanager
 def _quiet(optuna: Any) -> Iterator[None]:
-    """Keeps Optuna from announcing studies and experimental features, and leaves it as it was."""
+    """Silences Optuna's announcements of studies and experimental features for a while."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -108,7 +109,7 @@ def _quiet(optuna: Any) -> Iterator[None]:
 def _make_sampler(optuna: Any, sampler: str | Callable[[int], Any], seed: int) -> Any:
     if not isinstance(sampler, str):
         return sampler(seed)
-    # A batch's own trials must not be chosen on top of each other.
+    # The trials of one batch must not be chosen close together.
     apart = {"constant_liar": True} if sampler == "tpe" else {}
     return getattr(optuna.samplers, SAMPLERS[sampler])(seed=seed, **apart)
 
@@ -191,7 +192,7 @@ def suggest(trial: Any, name: str, dimension: Dimension) -> Any:
     if points is not None and len(points) == 1:
         return points[0]
     if dimension.kind in ("log_grid", "grid"):
-        # Numbers in order: a sampler should know that neighbours are alike.
+        # As ordered numbers, because a sampler should know that neighbours are alike.
         drawn = trial.suggest_float(name, *arguments[:2], log=dimension.kind == "log_grid")
         scale = math.log if dimension.kind == "log_grid" else float
         return min(points or (), key=lambda point: abs(scale(point) - scale(drawn)))
@@ -213,7 +214,7 @@ def integer_bounds(dimension: Dimension) -> tuple[int, int]:
 
 
 def _written(value: Any) -> Any:
-    """A value as Optuna stores choices: plain ones as they are, a tuple as text."""
+    """A value as Optuna stores choices; a tuple becomes text."""
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
@@ -230,16 +231,16 @@ def _distribution(optuna: Any, dimension: Dimension) -> Any:
 def export_study(results: Any, storage: str | os.PathLike[str], name: str | None = None) -> Any:
     """Writes a finished or running sweep as a study of Optuna (needs the optuna extra).
 
-    So that `optuna-dashboard` and `optuna.visualization` open it. Trials that
-    were done are COMPLETE, stopped ones PRUNED, diverged ones FAIL, those in a
-    lane RUNNING and the rest WAITING. Reports are intermediate values by
-    training step; what does not vary, the seed, other metrics and the trial's
-    number are user attributes. A study of that name is replaced.
+    `optuna-dashboard` and `optuna.visualization` can then open it. Done trials
+    are COMPLETE, stopped ones PRUNED, diverged ones FAIL, those in a lane RUNNING
+    and the rest WAITING. Reports are intermediate values by training step.
+    Constants, the seed, other metrics and the trial's number are user attributes.
+    An existing study of that name is replaced.
 
     Args:
       results: of a sweep.
-      storage: a file for SQLite, made if it is not there, or an URL of Optuna's.
-      name: of the study; the run folder's, if not given.
+      storage: an SQLite file, created if it does not exist, or an Optuna URL.
+      name: of the study; by default the name of the run's folder.
 
     Returns:
       The `optuna.Study`.
@@ -287,7 +288,7 @@ def _frozen(optuna: Any, results: Any) -> list[Any]:
         state = state_of[trial.status]
         frozen.append(
             optuna.trial.create_trial(
-                # A trial that is done without a finite value has failed, to Optuna.
+                # To Optuna, a done trial without a finite value has failed.
                 state=states.FAIL if state == states.COMPLETE and value is None else state,
                 value=value,
                 params={key: _written(trial.config[key]) for key in there},

@@ -1,4 +1,4 @@
-"""Population-based training: members that do badly copy those that do well, and explore."""
+"""Population-based training, in which bad members copy good ones and explore."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from jdl.sweep.space import Space
 
 
 class Breeding(NamedTuple):
-    """Population-based training, as a sweep is given it.
+    """Population-based training, as passed to a sweep.
 
     Attributes:
       start: `start(space, seed)` gives the `Population` of one run.
-      name: what the specification of a run calls it.
+      name: its name in the specification of a run.
     """
 
     start: Callable[[Space, int], Population]
@@ -33,20 +33,20 @@ def pbt(
     perturb: tuple[float, float] = (0.8, 1.2),
     resample: float = 0.25,
 ) -> Breeding:
-    """Population-based training: all trials train side by side, and their numbers change meanwhile.
+    """Population-based training: all trials train side by side, and their numbers change.
 
     After every `every` reports the trials of a program are ranked by their last
-    score. Each of the worst `floor(quantile * n)`, at least one, takes over the
-    whole state (weights, optimizer, schedule) of one of as many best, drawn at
-    random, and with it that one's numbers, each changed: drawn anew from the
-    space with probability `resample`, else multiplied by one of `perturb`, and
-    kept within the space. A number of finitely many values moves to the next
-    one up or down instead. A trial that diverged always copies.
+    score. Each of the worst `floor(quantile * n)`, at least one, copies the whole
+    state (weights, optimizer, schedule) of a random one of as many best trials. It
+    also copies that trial's numbers and changes each: with probability `resample`
+    it is drawn anew from the space, else multiplied by one of `perturb` and kept
+    within the space. A number with finitely many values moves to the next one up
+    or down instead. A diverged trial always copies.
 
     Args:
       every: reports between exchanges, at least 1.
-      quantile: of the population that copies, and is copied, in (0, 0.5].
-      perturb: factors, one of which changes a number.
+      quantile: the share of the population that copies, and is copied, in (0, 0.5].
+      perturb: factors, one of which is drawn for each number.
       resample: the probability that a number is drawn anew, in [0, 1].
 
     Raises:
@@ -119,7 +119,7 @@ def used(
 ) -> np.ndarray:
     """The value of the hyperparameter `name` in each report of each member: (trials, reports).
 
-    NaN for a member whose configuration does not have it.
+    It is NaN for a member whose configuration lacks it.
     """
     values = np.array([[float(config.get(name, math.nan))] * reports for config in configs])
     for one in sorted(bred, key=lambda b: b.report):

@@ -31,12 +31,12 @@ class TrialResult(NamedTuple):
 
     Attributes:
       trial: its number, from 0.
-      config: its hyperparameters by name; of a population's member, whose numbers
-        change (see `Results.schedule`), those that it had in its last report.
+      config: its hyperparameters by name. The numbers of a population's member change
+        (see `Results.schedule`); these are those of its last report.
       status: pending, running, done, diverged or stopped.
       steps: finite training steps that it took.
-      metrics: the last value of each report, and the test metrics if it was done.
-      state: the trial's final state if it is one of those kept, else None.
+      metrics: the last value of each report, and the test metrics if it is done.
+      state: the trial's final state if it was kept, else None.
     """
 
     trial: int
@@ -56,7 +56,7 @@ class Lanes(NamedTuple):
     """Where and when trials ran.
 
     Attributes:
-      of: the lane of each trial that took one.
+      of: the lane of each trial that started.
       segments: rows of turn, trial and how many reports the trial made in that
         turn; a turn is one compiled segment of one program.
     """
@@ -66,14 +66,14 @@ class Lanes(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The trials of one configuration, over its seeds.
+    """One configuration, summarised over its seeds.
 
     Attributes:
       config: its hyperparameters, without the seed.
       trials: their numbers.
-      mean: of the metric over the trials that were done; NaN if none was.
+      mean: of the metric over the done trials; NaN if there are none.
       stderr: standard error of that mean; NaN below two.
-      done: how many trials were done.
+      done: how many trials are done.
     """
 
     config: dict[str, Any]
@@ -84,7 +84,7 @@ class Summary(NamedTuple):
 
 
 class Results:
-    """What a sweep found; read from its file, so a finished folder gives the same."""
+    """The results of a sweep, read from its file, so a finished folder gives the same."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Results:
         self.lanes = lanes or Lanes({}, np.zeros((0, 3), int))
         self.make_trial: Callable[[dict[str, Any]], Any] | None = None  # known after `sweep.run`
         self._bred = list(bred)
-        self._first = [trial.config for trial in trials]  # before any was bred
+        self._first = [trial.config for trial in trials]  # before any exchange
         numbers = dict.fromkeys(name for one in bred for name in one.numbers)
         last = {name: self.schedule(name)[:, -1].tolist() for name in numbers}
         for i, trial in enumerate(self.trials):
@@ -122,7 +122,7 @@ class Results:
         """
         specification = db.specification()
         if specification is None:
-            raise StoreError(f"{db.folder} holds no run yet.")
+            raise StoreError(f"{db.folder} does not hold a run yet.")
         names, table = db.reports()
         rows = db.trials()
         reports = specification["steps"] // specification["report_every"]
@@ -160,10 +160,10 @@ class Results:
         return self.goal.metric
 
     def larger_is_better(self, metric: str) -> bool:
-        """Whether larger values of `metric` are better: as the run was told, or as its name tells.
+        """Whether larger values of `metric` are better, by the run's goal or by its name.
 
-        What another split says under the name of what trials are judged by has
-        the same goal; a name that does not tell is better smaller.
+        The metric of the goal has the same direction on every split. If a name does
+        not tell, smaller is better.
         """
         if metric.partition("_")[2] == self.metric.partition("_")[2]:
             return self.goal.sign > 0
@@ -183,7 +183,7 @@ class Results:
         done = [trial for trial in self.trials if trial.status == DONE]
         if not done:
             raise ValueError(
-                f"No trial is done: {self.count('diverged')} of {len(self.trials)} diverged."
+                f"No trial finished: {self.count('diverged')} of {len(self.trials)} diverged."
             )
         return max(done, key=self.score)
 
@@ -221,10 +221,10 @@ class Results:
         return np.arange(every, self.specification["steps"] + 1, every)
 
     def curves(self, metric: str | None = None) -> np.ndarray:
-        """A reported metric as an array of shape (trials, reports), NaN where there is none.
+        """A reported metric as an array of shape (trials, reports), NaN where it is missing.
 
         Raises:
-          ValueError: nothing of that name is reported.
+          ValueError: no such metric is reported.
         """
         name = metric or self.metric
         if name not in self._curves:
@@ -232,7 +232,7 @@ class Results:
         return self._curves[name]
 
     def lineage(self) -> list[Bred]:
-        """What a population did: who copied whom after which report, with which numbers since."""
+        """The exchanges of a population: report, trial, the trial that it copied, new numbers."""
         return list(self._bred)
 
     def schedule(self, name: str, trial: int | None = None) -> np.ndarray:
@@ -240,9 +240,9 @@ class Results:
 
         Args:
           name: of a number.
-          trial: follows the weights that this trial ends with back through those
-            it copied, for an array of shape (reports,); None gives what each
-            trial used, of shape (trials, reports).
+          trial: traces the final weights of this trial back through those that it
+            copied, for an array of shape (reports,). None gives what each trial
+            used, of shape (trials, reports).
         """
         from jdl.sweep.population import ancestry, used
 
@@ -254,7 +254,7 @@ class Results:
 
     @property
     def curve_names(self) -> list[str]:
-        """The names of what `curves` gives."""
+        """The names of the metrics that `curves` gives."""
         return list(self._curves)
 
     @property
@@ -266,7 +266,7 @@ class Results:
     def configurations(self, metric: str | None = None) -> list[Summary]:
         """The configurations with mean and standard error over their seeds and folds, best first.
 
-        Those of which a seed is missing, diverged or stopped come after the others.
+        Those with a seed that is missing, diverged or stopped come last.
         """
         name = metric or self.metric
         groups: dict[tuple[Any, ...], list[TrialResult]] = {}
@@ -286,7 +286,7 @@ class Results:
                 Summary(dict(key), [t.trial for t in members], mean, stderr, len(values))
             )
         sign = 1 if self.larger_is_better(name) else -1
-        # One lucky seed does not beat a configuration that every seed finished.
+        # One lucky seed must not beat a configuration whose seeds all finished.
         return sorted(
             summaries,
             key=lambda s: (s.done == len(s.trials), sign * s.mean if s.done else -math.inf),
@@ -317,7 +317,7 @@ class Results:
         return pandas.DataFrame(self.columns()).set_index("trial")
 
     def table(self, rows: int | None = None) -> Table:
-        """One row per trial, best first, as a table that prints itself.
+        """One row per trial, best first, as a table for printing.
 
         Args:
           rows: how many at most; None for all.
@@ -344,8 +344,8 @@ class Results:
 
         Args:
           name: the hyperparameter on the horizontal axis.
-          metric: what to draw; the one trials are judged by, if not given.
-          path: a file to write, as a PNG or whatever its ending says.
+          metric: what to draw; by default the metric of the goal.
+          path: a file to write, in the format of its extension.
 
         Returns:
           The matplotlib figure.
@@ -366,7 +366,7 @@ class Results:
         return export_hparams(self, folder, most)
 
     def to_optuna(self, storage: str | os.PathLike[str], name: str | None = None) -> Any:
-        """Writes the sweep as a study of Optuna and gives it; see `sweep.export_study`."""
+        """Writes the sweep as an Optuna study and gives it; see `sweep.export_study`."""
         from jdl.sweep.optuna import export_study
 
         return export_study(self, storage, name)
@@ -382,7 +382,7 @@ class Results:
 
 
 def format_value(value: Any) -> str:
-    """A cell of a table: numbers to four significant digits, a dash for what is not there.
+    """A cell of a table: numbers to four significant digits, a dash for a missing value.
 
     >>> format_value(0.123456), format_value(3), format_value("adam"), format_value(math.nan)
     ('0.1235', '3', 'adam', '-')
@@ -395,7 +395,7 @@ def format_value(value: Any) -> str:
 def read(folder: str | os.PathLike[str]) -> Results:
     """The results in a run's folder, finished or still running.
 
-    The kept states are dicts by path; call `run` again to have them rebuilt.
+    The kept states are dicts by path; call `run` again to rebuild them.
 
     Raises:
       StoreError: the folder holds no run, or it is damaged.

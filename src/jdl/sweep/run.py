@@ -64,34 +64,33 @@ def run(
     """Trains every trial of a search space, many at once, and gives their results.
 
     Trials that differ only in numbers are lanes of one compiled program; each
-    combination of static values (strings, tuples, whatever is marked static)
-    is a program of its own, compiled once. A trial draws the same initial
-    weights, batches and masks whatever the lanes, devices and other trials are.
+    combination of static values (strings, tuples, anything marked static) is a
+    program of its own, compiled once. A trial draws the same initial weights,
+    batches and masks regardless of lanes, devices and other trials.
 
     Args:
       make_trial: gives the `Trial` of a configuration, a dict by the names of
         the space. Its numbers may be traced, so no `if` may look at them.
-      space: what each hyperparameter may be: dimensions and plain values.
+      space: the dimension or the plain value of each hyperparameter.
       data: a `Dataset`, or `(train, valid, test)` with each `(x, y)` or None.
       trials: how many to run, seeds counted; None for all of a grid.
       epochs: passes over the training split, the remainder of a batch dropped.
       steps: training steps, instead of `epochs`.
       batch_size: examples in a training step.
-      search: "grid", "random", "sobol" or a `Search`; None takes a grid where the
+      search: "grid", "random", "sobol" or a `Search`; None takes a grid if the
         space is finite and `trials` is not given.
       stopping: ends hopeless trials early, as `asha()` does.
       population: lets trials copy each other while they train, as `pbt()` does.
-      monitors: what to record of every lane at every report beside its metrics:
+      monitors: what to record of every lane at every report besides its metrics:
         "update_ratio", "dead_share", ... (see `diagnose.monitored`).
-      target: a value of the metric; once a trial reports it, the run is over:
+      target: a value of the metric. Once a trial reports it, the run is over:
         that trial is done, and the others are stopped.
-      seconds: a budget of training for this call, beside start-up and compilation;
-        at least one segment is trained. When it is over the running trials are saved
-        as they are, and the results so far are returned; the same call with the
-        same folder goes on. Where it cuts depends on the clock, as nothing else
-        here does.
-      metric: what trials are judged by; "valid_accuracy" if it is reported,
-        else "valid_loss", else "train_loss".
+      seconds: a budget of training time for this call, without start-up and
+        compilation; at least one segment is trained. When it is used up, the running
+        trials are saved and the results so far are returned; the same call with the
+        same folder goes on. Only this cut depends on the clock.
+      metric: what judges trials; "valid_accuracy" if it is reported, else
+        "valid_loss", else "train_loss".
       goal: "max" or "min"; None maximises accuracies and minimises losses, and
         must be given for a metric whose name does not tell.
       seed: the root of all random numbers, search included.
@@ -99,21 +98,21 @@ def run(
         keeps everything in memory.
       report_every: steps between reports; an epoch if `epochs` is given.
       devices: how many local devices, or which; None for all.
-      lanes: lanes on each device. None lets the planner reckon them, and say why;
-        "tune" has it time a few widths first, some seconds each, and remember the
+      lanes: lanes on each device. None lets the planner estimate them and say why;
+        "tune" makes it time a few widths first, some seconds each, and remember the
         best for this device and program.
-      keep: how many of the best trials' final states are kept.
+      keep: for how many of the best trials the final states are kept.
       checkpoint_seconds: between checkpoints of running trials.
       eval_batch_size: the most examples evaluated at once.
       diverged_above: a trial has diverged when its loss is not finite, or is
         above this many times its first loss (or this number, if that is
         larger); inf judges by finiteness alone.
-      progress: show a line of progress on standard error.
+      progress: show a progress line on standard error.
 
     Raises:
       ValueError: an argument is wrong, or the folder belongs to another run;
         always before anything is compiled.
-      Interrupted: Ctrl-C or SIGTERM; what is done is saved.
+      Interrupted: Ctrl-C or SIGTERM ended the run; its progress is saved.
     """
     use_all_cores()
     if seconds is not None:
@@ -223,8 +222,8 @@ def run(
         shown.close()
         journal.close()
     if not complete:
-        where = f" Run the same again to go on with {out}." if out is not None else ""
-        why = f"The {seconds:g} seconds are over: " if late else ""
+        where = f" Run the same again to resume {out}." if out is not None else ""
+        why = f"The {seconds:g} seconds are over; " if late else ""
         message = f"{why}{results.count('done')} of {len(results.trials)} trials done.{where}"
         if not late:
             raise Interrupted(message, results)
@@ -253,7 +252,7 @@ def _check_deciders(
         ("an adaptive search", search.adaptive),
     ):
         if given:
-            raise ValueError(f"A population trains all its members to the end: leave out {name}.")
+            raise ValueError(f"A population trains all members to the end, so leave out {name}.")
     if source.count is None or source.count > BATCH:
         raise ValueError(
             f"A population has at most {BATCH} members, all known from the start, got "

@@ -1,4 +1,4 @@
-"""Search: which configurations a sweep tries, asked for in batches."""
+"""Searches, which choose the configurations of a sweep in batches."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ MOST_REJECTED = 10_000  # draws in a row
 
 
 class Search(NamedTuple):
-    """Decides what to try.
+    """Decides which configurations to try.
 
     Attributes:
-      ask: `ask(n)` gives up to `n` further configurations; fewer if it has no
-        more, or no more before it is told how earlier ones did. The search is
-        over when it gives none while no trial is left to run.
-      tell: `tell(configs, scores)` says how asked ones did, those that ended in
-        the same segment together and in the order in which they were asked;
-        larger is better, NaN is a diverged trial, and of a trial that was
-        stopped early it is the last score.
-      name: what the specification of a sweep calls it.
-      adaptive: whether what it gives depends on what it is told. Then it is
-        asked for no more than there are free lanes, first for one, and a sweep
-        keeps to an order that depends on no clock. It must be a function of
-        the calls: a resumed sweep makes the same ones again.
-      facts: what is worth knowing of it afterwards, as how many draws a
-        constraint rejected.
+      ask: `ask(n)` gives up to `n` more configurations. It gives fewer if it has no
+        more, or must first hear the scores of earlier ones. The search is over
+        when it gives none while no trial is left to run.
+      tell: `tell(configs, scores)` takes the scores of configurations that ended in
+        the same segment, in the order in which they were asked for. Larger is
+        better, NaN is a diverged trial, and a trial that was stopped early has
+        its last score.
+      name: its name in the specification of a sweep.
+      adaptive: whether what it gives depends on what it is told. Then it is first
+        asked for one configuration and later for as many as there are free lanes,
+        in an order that does not depend on a clock. It must be a function of
+        its calls, because a resumed sweep repeats them.
+      facts: figures to record at the end, such as how many draws a constraint
+        rejected.
     """
 
     ask: Callable[[int], list[Config]]
@@ -46,7 +46,7 @@ class Search(NamedTuple):
 
 
 def _ignore(configs: Sequence[Config], scores: Sequence[float]) -> None:
-    """Tells a search that does not learn."""
+    """The `tell` of a search that does not learn."""
 
 
 def _from_iterator(
@@ -59,8 +59,8 @@ def grid_search(space: Mapping[str, Any], constraint: Constraint | None = None) 
     """Every combination of a finite space, the last dimension varying fastest.
 
     Args:
-      space: what each hyperparameter may be, each with finitely many values.
-      constraint: says of a configuration, without its seed, whether to try it.
+      space: the dimension of each hyperparameter, with finitely many values.
+      constraint: says whether to try a configuration, given without its seed.
 
     Raises:
       ValueError: a dimension has infinitely many values, or no combination
@@ -91,14 +91,14 @@ def random_search(
 ) -> Search:
     """`trials` independent draws, each configuration with every seed of the space in turn.
 
-    Every hyperparameter has a stream of its own, so that adding trials, or
-    another hyperparameter, leaves the earlier draws as they were.
+    Every hyperparameter has a stream of its own, so adding trials or another
+    hyperparameter does not change earlier draws.
 
     Args:
-      space: what each hyperparameter may be.
+      space: the dimension of each hyperparameter.
       trials: how many to draw, seeds counted.
       seed: of the draws.
-      constraint: says of a configuration, without its seed, whether to try it;
+      constraint: says whether to try a configuration, given without its seed;
         one that it rejects is counted and drawn again.
 
     Raises:
@@ -121,15 +121,15 @@ def random_search(
 def sobol_search(
     space: Mapping[str, Any], trials: int, seed: int = 0, constraint: Constraint | None = None
 ) -> Search:
-    """`trials` points of a scrambled Sobol sequence: they fill the space more evenly than chance.
+    """`trials` points of a scrambled Sobol sequence, which fills the space more evenly than chance.
 
-    Any stretch of a one-dimensional projection holds nearly its share of the
-    points, and so does any box of few dimensions; a power of two of
-    configurations is the most even. Conditional hyperparameters have a
-    coordinate each, which is not used where they do not exist.
+    Any interval of a one-dimensional projection holds nearly its share of the
+    points, and so does any box of few dimensions. A power of two of
+    configurations is the most even. Each conditional hyperparameter has a
+    coordinate, which goes unused where it does not exist.
 
     Args:
-      space: what each hyperparameter may be.
+      space: the dimension of each hyperparameter.
       trials: how many to draw, seeds counted.
       seed: of the scrambling.
       constraint: as in `random_search`.
@@ -146,7 +146,7 @@ def sobol_search(
     [0, 1, 2, 3, 4, 5, 6, 7]
     """
     parsed = parse_space(space)
-    # What can only be one value needs no coordinate.
+    # A constant needs no coordinate.
     names = [name for name in free_names(parsed) if parsed[name].points is None]
     names += [name for name in free_names(parsed) if len(parsed[name].points or ()) > 1]
 
@@ -163,12 +163,12 @@ def sobol_search(
 
 
 def free_names(space: Space) -> list[str]:
-    """The hyperparameters that a search chooses: all but the axes that repeat a configuration."""
+    """The hyperparameters that a search chooses, all except axes that repeat a configuration."""
     return [name for name, dimension in space.items() if dimension.kind not in REPEATS]
 
 
 def repeats(space: Space) -> list[Config]:
-    """What a configuration is repeated with: every seed, say; one empty entry if nothing repeats.
+    """The values that repeat a configuration, such as its seeds; one empty entry if none do.
 
     >>> from jdl import sweep
     >>> repeats(parse_space({"lr": 0.1, "seed": sweep.seeds(2)}))
@@ -227,8 +227,8 @@ class _Filter:
         self._rejected = 0
         self.name = ""
         if constraint is not None:
-            # A resumed run must have the same constraint, and a function has no name that says
-            # what it does: its verdicts on some draws do.
+            # A resumed run must have the same constraint. A function's name does not identify it,
+            # but its verdicts on some draws do.
             random = np.random.default_rng(0)
             panel = (
                 configuration(space, lambda name: space[name].at(random.random()))
@@ -279,7 +279,7 @@ def make_search(kind: str | None, space: Space, trials: int | None, seed: int) -
     if kind == "grid":
         if trials is not None:
             raise ValueError(
-                f"A grid tries every combination: leave `trials` out, or use a random search, "
+                f"A grid tries every combination, so leave `trials` out or use a random search, "
                 f"got trials={trials}."
             )
         return grid_search(space)

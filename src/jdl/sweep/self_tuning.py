@@ -1,4 +1,4 @@
-"""Trials that tune their own numbers by hypergradient while they train, each lane its own."""
+"""Trials that tune their own numbers by hypergradient while they train."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jdl.train import Trial
 
 
 class TunedState(NamedTuple):
-    """What a self-tuning trial's step changes."""
+    """The state of a self-tuning trial."""
 
     params: Any
     opt_state: Any
-    logs: dict[str, Any]  # logarithms of the numbers that are tuned
+    logs: dict[str, Any]  # logarithms of the tuned numbers
 
 
 def self_tuning(
@@ -36,22 +36,22 @@ def self_tuning(
         w_k = inner updates from w, one on each of `inner` parts of the batch
         log h <- log h - meta_rate * sign(d loss(w_k, last part) / d log h)
 
-    A step of the trial takes one batch, cut into `inner + 1` equal parts: it
-    trains on all but the last, and differentiates the loss on the last through
-    those updates, in forward mode (one tangent for each number). The sign makes
+    A step of the trial cuts one batch into `inner + 1` equal parts. It trains on
+    all but the last, and differentiates the loss on the last through those
+    updates, in forward mode (one tangent for each number). The sign makes
     `meta_rate` the relative change of a number in a step, whatever the scale of
-    the loss. A `meta_rate` of 0 is off. What the optimizer remembered before the
-    batch counts as given, so the horizon is `inner` updates.
+    the loss. A `meta_rate` of 0 is off. The optimizer's state before the batch
+    counts as constant, so the horizon is `inner` updates.
 
     Args:
-      init: from a key to parameters.
+      init: makes parameters from a key.
       loss: `loss(params, batch)`, the mean over the batch.
-      make_optimizer: from the numbers by name to an optimizer.
-      numbers: where they start, each above 0; may be traced.
+      make_optimizer: makes an optimizer from the numbers by name.
+      numbers: their start values, each above 0; may be traced.
       meta_rate: relative change in a step, in [0, inf); may be traced.
       inner: updates in a step, at least 1; examples left over by `inner + 1`
         are not used.
-      metrics: further values of `(params, batch)`, for evaluation.
+      metrics: other values of `(params, batch)`, for evaluation.
 
     Returns:
       A trial that reports its loss and each number under its name.
@@ -109,7 +109,7 @@ def _parts(array: Any, count: int) -> Any:
     size = array.shape[0] // count
     if size < 1:
         raise ValueError(
-            f"A batch of {array.shape[0]} examples cannot be cut into {count} parts: raise "
+            f"A batch of {array.shape[0]} examples cannot be cut into {count} parts. Raise "
             "batch_size or lower `inner`."
         )
     return array[: size * count].reshape(count, size, *array.shape[1:])

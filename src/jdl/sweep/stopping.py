@@ -1,4 +1,4 @@
-"""Early stopping: which trials go on, decided at reports while their neighbours train."""
+"""Early stopping, which decides at reports which trials go on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Curves = Sequence[Sequence[float]]
 def asha(reduction: float = 4.0, grace: int = 1) -> Stopping:
     """Asynchronous successive halving: a trial goes on while it is in the top 1/`reduction`.
 
-    Decides after reports `r = grace * reduction ** i`. Of the `n` trials that
-    came to rung `r` so far, this segment's included, a trial goes on if its
-    score is at least the `max(1, floor(n / reduction))`-th best, ties included.
-    A trial is compared with those that came before it, so nothing waits; one
-    that diverged counts as the worst.
+    It decides after reports `r = grace * reduction ** i`. A trial goes on if its
+    score is at least the `max(1, floor(n / reduction))`-th best, ties included,
+    of the `n` trials that have reached rung `r`, this segment's included. A trial
+    is compared with those that came before it, so nothing waits. A diverged trial
+    counts as the worst.
 
     Args:
-      reduction: of how many trials one goes on, above 1.
+      reduction: one of this many trials goes on, above 1.
       grace: reports that every trial may make, at least 1.
 
     Raises:
@@ -57,7 +57,7 @@ def asha(reduction: float = 4.0, grace: int = 1) -> Stopping:
 class _Top:
     """The best 1/`reduction` of the scores seen so far, and at least the best one.
 
-    Two heaps: a million scores cost a million numbers, and each a logarithm of time.
+    With two heaps each score costs one number of memory and logarithmic time.
     """
 
     def __init__(self, reduction: float):
@@ -79,9 +79,8 @@ class _Top:
 def median_stopping(grace: int = 1, trials: int = 5) -> Stopping:
     """Median stopping: a trial ends when its best is below the median of the others' averages.
 
-    At report `r` a trial stops if its best score so far is strictly less than
-    the median, over the trials that were done before, of each one's mean score
-    over its reports `1 ... r`.
+    At report `r` a trial stops if its best score so far is strictly less than the
+    median of the mean scores, over reports `1 ... r`, of the trials done before.
 
     Args:
       grace: reports that every trial may make, at least 1.
@@ -118,7 +117,7 @@ def median_stopping(grace: int = 1, trials: int = 5) -> Stopping:
                     go.append(trial)
             for trial in names if rung == whole else stop:
                 scores = running.pop(trial)
-                # One whose last report failed has diverged, and was not done.
+                # A trial whose last report failed has diverged, and is not done.
                 if rung == whole and scores[-1] > -math.inf:
                     total = 0.0
                     for count, score in enumerate(scores, 1):
@@ -137,15 +136,15 @@ def _median(ordered: Sequence[float]) -> float:
 
 
 def patience(reports: int = 5, least: float = 0.0) -> Stopping:
-    """Patience: a trial is done when `reports` reports in a row brought no better score.
+    """Patience: a trial is done when `reports` reports in a row gave no better score.
 
-    A score is better if it exceeds the best one before by more than `least`. A
-    trial that ends so is done, with fewer steps, and its test metrics are those
-    at its end.
+    A score is better if it exceeds the previous best by more than `least`. A
+    trial that ends this way is done, with fewer steps, and its test metrics are
+    those at its end.
 
     Args:
       reports: without improvement, at least 1.
-      least: improvement that counts, in units of the metric, at least 0.
+      least: smallest improvement that counts, in units of the metric, at least 0.
 
     Raises:
       ValueError: an argument is out of range.
@@ -178,10 +177,10 @@ def patience(reports: int = 5, least: float = 0.0) -> Stopping:
 
 
 def combine(*rules: Stopping) -> Stopping:
-    """Several rules at once: a trial goes on where none of them ends it.
+    """Combines rules: a trial goes on if none of them ends it.
 
-    Of rules that end it differently, the one named first counts. A trial waits
-    while any of them makes it wait; at most one should.
+    If rules end it differently, the one named first counts. A trial waits while
+    any of them makes it wait; at most one rule should.
 
     Raises:
       ValueError: there is no rule.
@@ -207,7 +206,7 @@ def _combined(rules: Sequence[Rule]) -> Rule:
         return sorted({r for rule in rules for r in rule.rungs(trial, reports)})
 
     def ask(index: int, rung: int, trials: Sequence[int], curves: Curves) -> list[Verdicts]:
-        """What one rule says: of trials at its rungs, and of those that will come to none."""
+        """The verdicts of one rule on trials at its rungs and on diverged trials."""
         rule, held = rules[index], heard[index]
         at: dict[int, list[tuple[int, list[float]]]] = {}
         for trial, curve in zip(trials, curves):

@@ -1,4 +1,4 @@
-"""A sweep where TensorBoard's HParams tab reads it."""
+"""Exports a sweep to TensorBoard's HParams tab."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def export_hparams(
 
     `tensorboard --logdir FOLDER` then compares them in its HParams tab, and
     shows every reported metric as a scalar, "valid_loss" as "valid/loss". Each
-    trial has a folder of its own there, so a large sweep makes many files: `most`
-    takes the best alone. Hyperparameters that a trial does not have are left out.
+    trial has its own folder there, so a large sweep makes many files; `most`
+    limits them to the best trials. Missing hyperparameters are left out.
 
     Args:
       results: of a sweep, finished or running.
-      folder: of the runs, made if it is not there.
+      folder: of the runs, created if it does not exist.
       most: how many of the best trials to write; None for all.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Trials by the batch: what a search gives is sorted by program, traced, planned and queued."""
+"""Sorts the batches that a search gives by program; traces, plans and queues their trials."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Static = tuple[tuple[str, Any], ...]
 
 
 class Trials:
-    """The trials of a sweep: numbered as the search gives them, in groups by their static values.
+    """The trials of a sweep, numbered as the search gives them and grouped by static values.
 
-    A group is made when its first trial comes.
+    The first trial of a group makes the group.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class Trials:
         plans: Mapping[str, Any],
         shown: Progress,
     ):
-        """Takes what the trials are made of.
+        """Takes the parts that make trials.
 
         Args:
           make_trial: gives the trial of a configuration.
-          space: parsed.
+          space: the parsed space.
           search: gives the configurations.
-          workload: gives the work of a group whose trials `make` makes.
+          workload: gives the workload of a group from `make`, which makes its trials.
           data: what they train on.
           mesh: the devices.
-          trials: how many there are at most.
-          lanes: on each device, if the user says so; "tune" has them timed.
+          trials: their maximum number.
+          lanes: on each device, if the user gives it; "tune" times widths.
           members: whether every trial needs a lane of its own from the start.
-          plans: of a run that goes on, by label: they are kept.
-          shown: where plans are said.
+          plans: those of a resumed run, by label, which stay as they are.
+          shown: prints the plans.
         """
         self._make_trial, self._space, self._search = make_trial, space, search
         self._workload, self._data, self._mesh = workload, data, mesh
@@ -72,23 +72,23 @@ class Trials:
         self._lanes, self._members, self._plans, self._shown = lanes, members, plans, shown
         self._axis = seed_axis(space)
         self._by_static: dict[Static, Group] = {}
-        self._running: dict[int, Config] = {}  # trials that did not end
+        self._running: dict[int, Config] = {}  # trials that have not ended
         self._asked = 0
         self._dry = False  # the search said that it has no more
 
     @property
     def groups(self) -> list[Group]:
-        """In the order in which their first trials came."""
+        """The groups, in the order of their first trials."""
         return list(self._by_static.values())
 
     @property
     def count(self) -> int | None:
-        """How many trials there will be, if that is known."""
+        """The total number of trials, or None if unknown."""
         known = self._asked if self._dry else self._most
         return int(known) if math.isfinite(known) else None
 
     def supply(self) -> Supply:
-        """The first trials, and how to get more of them.
+        """The first trials, and the source of more.
 
         Raises:
           ValueError: the search gives none, or one that cannot run.
@@ -96,19 +96,19 @@ class Trials:
         first = self._give(1 if self._search.adaptive else BATCH)
         if not first.trials:
             raise ValueError("The search gave no configuration to try.")
-        if not self._search.adaptive:  # which may first give a program that needs few of them
+        if not self._search.adaptive:  # its first program may use few numbers
             self._say_unused({name for _, config in first.configs for name in config})
         return Supply(
             self._search.name, first, self._give, self._tell, self._left, self._search.adaptive
         )
 
     def _say_unused(self, names: set[str]) -> None:
-        """Says on which of the numbers nothing depends, a misspelt name for instance."""
+        """Reports numbers that no trial uses, for instance because a name is misspelt."""
         used = frozenset[str]().union(*(group.shapes.used for group in self.groups))
         swept = [n for n, d in self._space.items() if not d.static and d.kind not in REPEATS]
         if unused := [name for name in swept if name in names - used]:
             self._shown.say(
-                f"No trial depends on {', '.join(unused)}: does make_trial read another name?"
+                f"No trial depends on {', '.join(unused)}. Does make_trial read another name?"
             )
 
     def state_like(self, config: Config) -> Any:
@@ -146,7 +146,7 @@ class Trials:
         self._search.tell([config for config, _ in told], [score for _, score in told])
 
     def _sort(self, given: Sequence[tuple[int, Config]]) -> list[tuple[str, Queued]]:
-        """Finds the group of each trial, made new where it is the first of its kind."""
+        """Finds the group of each trial, and makes the groups that are missing."""
         by_static: dict[Static, list[Config]] = {}
         trials = []
         for trial, config in given:
@@ -205,7 +205,7 @@ class Trials:
         return self._lanes if isinstance(self._lanes, int) else least
 
     def _expected(self, here: int) -> int:
-        """How many trials a group may get of which `here` came in the first batch."""
+        """Estimates a group's total from the `here` trials that it has in this batch."""
         if self._left() == 0:
             return here
         if self._search.adaptive or not math.isfinite(self._most):
@@ -222,8 +222,8 @@ def _check_names(space: Space, config: Config) -> None:
     wrong = sorted({*config} - {*space}) or sorted(there - {*config})
     if wrong:
         raise ValueError(
-            f"The search gives {config}, but the space is of {', '.join(space)}: make the search "
-            f"for this space ({wrong[0]!r} is in one of them alone)."
+            f"The search gives {config}, but the space has {', '.join(space)}. Make the search "
+            f"for this space ({wrong[0]!r} is only in one of them)."
         )
 
 
@@ -242,10 +242,10 @@ def _with_static(make_trial: MakeTrial, static: dict[str, Any]) -> Callable[[Any
 
 
 def _try_extremes(make_trial: MakeTrial, static: dict[str, Any], configs: Sequence[Config]) -> None:
-    """Makes the trials with the smallest and the largest of each number, outside any trace.
+    """Makes the trials with the smallest and the largest value of each number, without a trace.
 
-    A constructor checks its numbers where they are concrete, so a rate out of
-    range is found here, with its name, and not by a network that diverges.
+    A constructor checks concrete numbers, so a rate out of range fails here by
+    name, instead of making a network diverge.
     """
     numbers = [name for name in configs[0] if name not in static]
     extremes = {0}
@@ -265,7 +265,7 @@ def _try_extremes(make_trial: MakeTrial, static: dict[str, Any], configs: Sequen
 def _trace(work: Workload, queued: Queued, label: str) -> Shapes:
     try:
         return trace_shapes(work, dict(queued.numbers))
-    except TypeError as error:  # of which JAX's errors about traced values are kinds
+    except TypeError as error:  # JAX's errors about traced values are among these
         words = ("concrete value", "cannot be traced")
         traced = isinstance(error, jax.errors.JAXTypeError) or any(w in str(error) for w in words)
         if not traced:
@@ -274,8 +274,8 @@ def _trace(work: Workload, queued: Queued, label: str) -> Shapes:
         raise ValueError(
             "make_trial, or the trial that it makes, used a hyperparameter as a Python value (in "
             "an `if`, as a shape, or in NumPy), but numbers of a space are traced. If it sets a "
-            "shape, mark it: sweep.choice(32, 64, static=True) or sweep.integer(1, 4, "
-            f"static=True). If it switches something off, give that as a value.\n{error}"
+            "shape, mark it static: sweep.choice(32, 64, static=True) or sweep.integer(1, 4, "
+            f"static=True). If it switches something off, use a value that does so.\n{error}"
         ) from error
     except Exception as error:
         error.add_note(f"While the trial of {label or 'this space'} was traced.")
