@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from jdl.engine.events import Prepared, Queued
-from jdl.engine.executor import Group, Taken
+from jdl.engine.executor import Taken
+from jdl.engine.group import Group
 from jdl.engine.plan import Plan
 from jdl.engine.row import Collected
 

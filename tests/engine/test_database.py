@@ -60,7 +60,7 @@ def test_a_transaction_is_whole_or_not_there(tmp_path):
     one = Notes(tmp_path)
     with pytest.raises(KeyError):
         one.fail(KeyError("mine"))
-    with pytest.raises(StoreError, match=r"cannot be written: disk is full.*safe: make room"):
+    with pytest.raises(StoreError, match=r"cannot be written: disk is full.*safe. Free some space"):
         one.fail(sqlite3.OperationalError("disk is full"))
     assert one.all() == []
     one.close()
@@ -82,7 +82,7 @@ def test_what_is_no_run(tmp_path):
     assert not (tmp_path / "empty").exists()
     (tmp_path / "run.sqlite").write_bytes(b"this was never a database" * 99)
     for write in (False, True):
-        with pytest.raises(StoreError, match=r"is damaged or no run: .* Move the folder"):
+        with pytest.raises(StoreError, match=r"is damaged or not a run: .* Move the folder"):
             Notes(tmp_path, write=write)
     (tmp_path / "run.sqlite").unlink()
     Notes(tmp_path).close()  # the lock was given back
@@ -101,7 +101,7 @@ def test_a_disk_that_fails_is_told_from_a_file_that_is_damaged(why):
     one = Notes(None)
     with pytest.raises(StoreError, match=f"cannot be written: {why}"), one._readable():
         raise sqlite3.OperationalError(why)
-    with pytest.raises(StoreError, match="damaged or no run: no such table"), one._readable():
+    with pytest.raises(StoreError, match="damaged or not a run: no such table"), one._readable():
         raise sqlite3.OperationalError("no such table")
     with pytest.raises(StoreError, match="damaged or no run: file is full of"), one._readable():
         raise sqlite3.DatabaseError("file is full of errors")

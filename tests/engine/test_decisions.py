@@ -203,7 +203,7 @@ def test_waiting_trials_are_settled_by_the_rule():
         Leaving(drop=(3, 1)),
     )
     assert list(waiting) == [1, 2, 3, 4]
-    with pytest.raises(RuntimeError, match="makes trials wait and settles nothing"):
+    with pytest.raises(RuntimeError, match="keeps trials waiting, but `settle` names none"):
         decisions.settle(policy(rule=Script((2,)).rule), waiting)
 
 

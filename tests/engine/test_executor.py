@@ -10,11 +10,12 @@ import pytest
 from tests.engine.by_hand import order
 from tests.engine.toys import SEED, dataset, line_by_hand, line_queued, line_workload
 
-from jdl.engine import executor
+from jdl.engine import compiler
 from jdl.engine.contract import trace_shapes
 from jdl.engine.cost import report_seconds
 from jdl.engine.events import Leaving, Narrow, Prepared
-from jdl.engine.executor import Executor, Group, LocalExecutor, Taken
+from jdl.engine.executor import Executor, LocalExecutor, Taken
+from jdl.engine.group import Group
 from jdl.engine.plan import Plan, lane_mesh
 from jdl.engine.program import compile_lanes
 from jdl.engine.row import Row
@@ -44,7 +45,7 @@ def start(programs, group, monkeypatch):
             programs[lanes] = compile_lanes(work, shapes, mesh, lanes, unroll)
         return programs[lanes]
 
-    monkeypatch.setattr(executor, "compile_lanes", compile_once)
+    monkeypatch.setattr(compiler, "compile_lanes", compile_once)
     started, mesh = [], lane_mesh(2)
 
     def start_one():
@@ -91,13 +92,13 @@ def test_a_row_is_prepared_when_it_is_started_at_the_latest(start, group):
 
 
 def test_programs_that_are_not_compiled_yet_are_not_waited_for(start, group, monkeypatch):
-    go, compile_lanes = threading.Event(), executor.compile_lanes
+    go, compile_lanes = threading.Event(), compiler.compile_lanes
 
     def slow(*arguments):
         assert go.wait(60)
         return compile_lanes(*arguments)
 
-    monkeypatch.setattr(executor, "compile_lanes", slow)
+    monkeypatch.setattr(compiler, "compile_lanes", slow)
     one = start()
     one.join(group, 2, 4)
     one.compile(0)
@@ -195,11 +196,11 @@ def test_a_row_that_does_not_fit_while_it_runs_is_halved(start, group, monkeypat
     one = start()
     one.join(group, 2, 4)
     assert one.prepare(0) == Prepared(0, 2)
-    assert one.said == ["Narrowed to 1 lanes a device: running ran out of memory."]
+    assert one.said == ["Narrowed to 1 lanes a device: a segment ran out of memory."]
     assert one.built == [2, 1] and one._groups[0] == (group, 1, 2)
     saved = start()
     saved.join(group, 2, 4)
-    with pytest.raises(MemoryError, match=r"line: the checkpoint is of 4 lanes, but only 2 fit"):
+    with pytest.raises(MemoryError, match=r"line: the checkpoint has 4 lanes, but only 2 fit"):
         saved.load({"row|0|stream": np.zeros(4, np.uint32)}, [])
 
 

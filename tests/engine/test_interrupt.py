@@ -30,7 +30,7 @@ def test_the_first_signal_is_a_request_and_the_second_one_an_end(number):
         assert not interrupt.requested and progress.said == []
         signal.raise_signal(number)
         assert interrupt.requested
-        assert progress.said == ["Stopping after this segment; once more to stop at once."]
+        assert progress.said == ["Stopping after this segment; interrupt again to stop at once."]
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     assert [signal.getsignal(one) for one in SIGNALS] == before

@@ -197,5 +197,5 @@ def test_what_carries_out_orders_and_what_is_told():
 
 def test_a_rule_that_settles_nothing_is_no_endless_loop():
     s: Schedule = schedule(row(None), waiting={9: paused(9, 2)})
-    with pytest.raises(RuntimeError, match="settles nothing"):
+    with pytest.raises(RuntimeError, match="names none"):
         run(s, policy(rule=Script((2,)).rule), Listener())

@@ -136,7 +136,7 @@ def test_a_search_is_asked_and_told_again():
 def test_a_search_that_gives_something_else_is_noticed():
     run = Run((1, 2), (3, 4))
     run.journal.asked(0, 7, [(3, {"lr": 0.75}), (4, {"lr": 9.0})])
-    with pytest.raises(StoreError, match=r"The search grid gives .* for trial 4, where"):
+    with pytest.raises(StoreError, match=r"The search grid gives .* for trial 4, but"):
         run.replay().ask(7, 0)
 
 

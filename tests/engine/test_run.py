@@ -247,7 +247,7 @@ def test_a_signal_stops_it_after_the_segment(tmp_path):
     one = Run(tmp_path)
     stats = one.start(at=3, then=lambda: signal.raise_signal(signal.SIGTERM))
     assert (one.turn, stats.complete, stats.out_of_time) == (3, False, False)
-    assert one.progress.said == ["Stopping after this segment; once more to stop at once."]
+    assert one.progress.said == ["Stopping after this segment; interrupt again to stop at once."]
     assert one.notes["checkpoint"] == 3 and (tmp_path / SNAPSHOT).exists()
     assert one.start().complete and one.collected == 13
 
@@ -260,8 +260,8 @@ def test_a_lost_snapshot_is_said(tmp_path, policy):
     assert one.start().complete
     (said,) = one.progress.said
     assert said.startswith(
-        f"lanes.safetensors is gone from {tmp_path}: trials that were running start again from "
-        "their beginning, and what is recorded of others stays."
+        f"lanes.safetensors is missing from {tmp_path}. Trials that were running start again from "
+        "their beginning; the records of other trials stay."
     )
     assert said.endswith("may differ from that of an uninterrupted run.") == (policy is ORDERED)
     assert one.counts == {"done": 2} and len(one.table) == 16
@@ -290,7 +290,7 @@ def test_a_snapshot_that_does_not_fit_the_journal_is_refused(tmp_path):
     seats = {0: [(1, 1), (0, 1)]}
     snapshot.write(journal, saved._replace(seats=seats))
     journal.close()
-    with pytest.raises(CheckpointError, match="has trials in other lanes"):
+    with pytest.raises(CheckpointError, match="have trials in different lanes"):
         one.start()
 
 

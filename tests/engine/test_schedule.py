@@ -103,7 +103,7 @@ def test_a_narrower_row_keeps_its_trials():
 
 
 def test_nothing_else_is_an_event():
-    with pytest.raises(TypeError, match="17 is no event"):
+    with pytest.raises(TypeError, match="17 is not an event"):
         after(Schedule(), policy(), 17)
 
 

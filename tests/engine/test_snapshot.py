@@ -74,7 +74,7 @@ def test_a_run_in_memory_has_none():
 
 def test_trials_that_sit_elsewhere_are_noticed():
     other = schedule(*S.rows[:2], row(seat(8, 3), group="c"))
-    with pytest.raises(CheckpointError, match=r"has trials in other lanes than run\.sqlite tells"):
+    with pytest.raises(CheckpointError, match=r"and run\.sqlite have trials in different lanes"):
         snapshot.check(other, snapshot.take(S, {}))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -16,35 +15,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jdl import tree
-from jdl.engine.contract import Shapes
-from jdl.engine.cost import report_seconds
+from jdl.engine.compiler import Compiler
 from jdl.engine.events import Leaving, Narrow, Order, Prepared
-from jdl.engine.memory import out_of_memory, widest_that_fits
-from jdl.engine.plan import Plan
-from jdl.engine.program import LaneProgram, compile_lanes
+from jdl.engine.group import Group
+from jdl.engine.memory import out_of_memory
 from jdl.engine.row import Collected, Leaves, Row
-from jdl.engine.workload import Workload
-
-
-class Group(NamedTuple):
-    """Trials that differ only in numbers, and so share a program.
-
-    Attributes:
-      label: the static values that they share.
-      work: what they run.
-      shapes: of one lane.
-      plan: how they are laid out.
-    """
-
-    label: str
-    work: Workload
-    shapes: Shapes
-    plan: Plan
-
-    @property
-    def report_seconds(self) -> float:
-        """An estimate for one report of one lane, the same every time."""
-        return report_seconds(self.work.report_every, self.plan.lane_bytes)
 
 
 class Taken(NamedTuple):
@@ -88,13 +63,15 @@ class Executor(Worker, Protocol):
 
     Attributes:
       devices: how many there are.
-      compiled: the compile seconds of each program.
       narrowed: how many programs were compiled for fewer lanes of a row.
     """
 
     devices: int
-    compiled: list[float]
     narrowed: int
+
+    @property
+    def compiled(self) -> list[float]:
+        """The compile seconds of each program."""
 
     def join(self, group: Group, lanes: int, width: int) -> None:
         """Makes a row of `width` lanes; a device runs `lanes` of them at once."""
@@ -125,13 +102,11 @@ class LocalExecutor:
           say: receives a message when something is narrowed.
         """
         self.devices = mesh.size
-        self.compiled: list[float] = []  # seconds that each program took
         self.narrowed = 0
-        self._mesh, self._host_data, self._seed, self._say = mesh, data, seed, say
+        self._compiler = Compiler(mesh, say)
+        self._host_data, self._seed, self._say = data, seed, say
         self._data: Any = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
         self._groups: list[tuple[Group, int, int]] = []  # lanes on a device, lanes of the row
-        self._coming: dict[int, Future[LaneProgram]] = {}
         self._rows: dict[int, Row] = {}
         self._aside: dict[int, Leaves] = {}  # states without a lane, by trial
 
@@ -139,7 +114,12 @@ class LocalExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._compiler.close()
+
+    @property
+    def compiled(self) -> list[float]:
+        """The compile seconds of each program."""
+        return self._compiler.seconds
 
     def join(self, group: Group, lanes: int, width: int) -> None:
         """Makes a row, which takes no device memory until it is prepared."""
@@ -147,9 +127,9 @@ class LocalExecutor:
 
     def compile(self, row: int) -> None:
         """Starts compiling on the thread."""
-        if row not in self._coming and row not in self._rows:
+        if row not in self._compiler and row not in self._rows:
             group, lanes, _ = self._groups[row]
-            self._coming[row] = self._pool.submit(self._compile, group, lanes)
+            self._compiler.begin(row, group, lanes)
 
     def prepare(self, row: int) -> Prepared:
         """Takes the compiled program, narrowed if it does not fit the devices.
@@ -158,12 +138,12 @@ class LocalExecutor:
           MemoryError: not even one lane fits.
         """
         self.compile(row)
-        program = self._coming.pop(row).result()
+        program = self._compiler.take(row)
         group, lanes, width = self._groups[row]
         if self._data is None:
             self._data = jax.device_put(self._host_data, program.replicated)
         while True:
-            fitting = min(lanes, program.width // self._mesh.size)
+            fitting = min(lanes, program.width // self.devices)
             made = Row(program, width * fitting // lanes, self._seed, self._data)
             try:
                 made.warm_up()
@@ -172,25 +152,23 @@ class LocalExecutor:
                 if not out_of_memory(error) or fitting == 1:
                     raise
             self._say(f"Narrowed to {fitting // 2} lanes a device: a segment ran out of memory.")
-            program = self._compile(group, fitting // 2)
+            program = self._compiler.now(group, fitting // 2)
         self._rows[row] = made
         self._groups[row] = group, fitting, width * fitting // lanes
         return Prepared(row, self._groups[row][2])
 
     def ready(self, least: int = 0) -> list[Prepared]:
         """Prepares the rows whose programs are compiled."""
-        if least and self._coming:
-            wait(self._coming.values(), return_when=FIRST_COMPLETED)
-        return [self.prepare(row) for row in sorted(self._coming) if self._coming[row].done()]
+        return [self.prepare(row) for row in self._compiler.done(least)]
 
     def narrow(self, order: Narrow) -> None:
         """Compiles on the thread, or waits for the program and moves the lanes."""
         group, *_ = self._groups[order.row]
-        if order.row not in self._coming:
+        if order.row not in self._compiler:
             self.narrowed += 1
-            self._coming[order.row] = self._pool.submit(self._compile, group, order.lanes)
+            self._compiler.begin(order.row, group, order.lanes)
         if order.source is not None:
-            self._rows[order.row].narrow(self._coming.pop(order.row).result(), order.source)
+            self._rows[order.row].narrow(self._compiler.take(order.row), order.source)
             self._groups[order.row] = group, order.lanes, len(order.source)
 
     def start(self, order: Order) -> None:
@@ -254,12 +232,3 @@ class LocalExecutor:
     def put_aside(self, lanes: Mapping[int, Leaves]) -> None:
         """Stores the lanes of trials that will go on."""
         self._aside |= lanes
-
-    def _compile(self, group: Group, lanes: int) -> LaneProgram:
-        def build(lanes: int) -> LaneProgram:
-            start = time.perf_counter()
-            program = compile_lanes(group.work, group.shapes, self._mesh, lanes, group.plan.unroll)
-            self.compiled.append(time.perf_counter() - start)
-            return program
-
-        return widest_that_fits(build, lanes, self._mesh, self._say)

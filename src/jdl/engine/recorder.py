@@ -12,8 +12,9 @@ import numpy as np
 from jdl.engine import checkpoint
 from jdl.engine.decisions import told
 from jdl.engine.events import DONE, ENDED, Asked, Joined, Leaving, Record, Segment
-from jdl.engine.executor import Group, Taken
+from jdl.engine.executor import Taken
 from jdl.engine.goal import Goal
+from jdl.engine.group import Group
 from jdl.engine.journal import Journal
 from jdl.engine.policy import Policy
 from jdl.engine.progress import Progress, Status

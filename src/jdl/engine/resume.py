@@ -19,8 +19,9 @@ from jdl.engine.events import (
     Record,
     Segment,
 )
-from jdl.engine.executor import Group, Taken
+from jdl.engine.executor import Taken
 from jdl.engine.goal import Goal
+from jdl.engine.group import Group
 from jdl.engine.journal import Journal, Turn
 from jdl.engine.loop import drive, told
 from jdl.engine.policy import Paused, Policy

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from jdl.engine import resume, snapshot
 from jdl.engine.cost import Stats, Tally
 from jdl.engine.events import Joined
-from jdl.engine.executor import Executor, Group
+from jdl.engine.executor import Executor
 from jdl.engine.goal import Goal
+from jdl.engine.group import Group
 from jdl.engine.interrupt import Interrupt
 from jdl.engine.journal import Journal
 from jdl.engine.loop import collected, drive

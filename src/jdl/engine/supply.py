@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jdl.engine.events import Queued
-from jdl.engine.executor import Group
+from jdl.engine.group import Group
 
 
 class Given(NamedTuple):

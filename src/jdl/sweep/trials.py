@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jdl.data.dataset import Dataset
 from jdl.engine.contract import Shapes, trace_shapes
 from jdl.engine.events import Queued
-from jdl.engine.executor import Group
+from jdl.engine.group import Group
 from jdl.engine.ordering import BATCH
 from jdl.engine.plan import Plan, make_plan
 from jdl.engine.progress import Progress

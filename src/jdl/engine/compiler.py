@@ -1,0 +1,65 @@
+"""Compiles lane programs on a thread, while the lanes of other rows train."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from jax.sharding import Mesh
+
+from jdl.engine.group import Group
+from jdl.engine.memory import widest_that_fits
+from jdl.engine.program import LaneProgram, compile_lanes
+
+
+class Compiler:
+    """Programs that are being compiled, by row, in the order in which they were asked for."""
+
+    def __init__(self, mesh: Mesh, say: Callable[[str], None]):
+        """Takes the devices.
+
+        Args:
+          mesh: the devices.
+          say: receives a message when a program is narrowed.
+        """
+        self.seconds: list[float] = []  # that each program took
+        self._mesh, self._say = mesh, say
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
+        self._coming: dict[int, Future[LaneProgram]] = {}
+
+    def close(self) -> None:
+        """Drops the programs that were not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def begin(self, row: int, group: Group, lanes: int) -> None:
+        """Compiles a program of `lanes` lanes a device, or of as many as fit, on the thread."""
+        self._coming[row] = self._pool.submit(self.now, group, lanes)
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._coming
+
+    def take(self, row: int) -> LaneProgram:
+        """Waits for the program of a row."""
+        return self._coming.pop(row).result()
+
+    def done(self, least: int = 0) -> list[int]:
+        """The rows whose program is compiled, after waiting for `least` of them."""
+        if least and self._coming:
+            wait(self._coming.values(), return_when=FIRST_COMPLETED)
+        return sorted(row for row, future in self._coming.items() if future.done())
+
+    def now(self, group: Group, lanes: int) -> LaneProgram:
+        """Compiles a program of `lanes` lanes a device, or of as many as fit.
+
+        Raises:
+          MemoryError: not even one lane fits the device.
+        """
+
+        def build(lanes: int) -> LaneProgram:
+            start = time.perf_counter()
+            program = compile_lanes(group.work, group.shapes, self._mesh, lanes, group.plan.unroll)
+            self.seconds.append(time.perf_counter() - start)
+            return program
+
+        return widest_that_fits(build, lanes, self._mesh, self._say)
