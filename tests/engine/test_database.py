@@ -103,7 +103,7 @@ def test_a_disk_that_fails_is_told_from_a_file_that_is_damaged(why):
         raise sqlite3.OperationalError(why)
     with pytest.raises(StoreError, match="damaged or not a run: no such table"), one._readable():
         raise sqlite3.OperationalError("no such table")
-    with pytest.raises(StoreError, match="damaged or no run: file is full of"), one._readable():
+    with pytest.raises(StoreError, match="damaged or not a run: file is full of"), one._readable():
         raise sqlite3.DatabaseError("file is full of errors")
     one.close()
 
