@@ -233,7 +233,7 @@ def test_train_reports_and_refuses_another_rate_in_its_folder(here, capsys):
         ("sweep --space none.toml", r"No such file or directory: 'none\.toml'"),
         ("sweep --space empty_choice.toml", r"`lr`: `choice` needs at least one option"),
         ("sweep --space reversed.toml", r"`lr`: `log_uniform` needs low < high.*reversed"),
-        ("sweep --space unknown.toml", r"`beta` is no hyperparameter of .*sgd takes momentum"),
+        ("sweep --space unknown.toml", r"`beta` is not a hyperparameter of .*sgd takes momentum"),
         ("sweep --space shape.toml", r"`hidden` changes the program, so it needs finitely many"),
         ("sweep --space seed.toml", r"`seed` must be written \{seeds = COUNT\}"),
         ("sweep --out file/run", r"The folder file/run cannot be written: Not a directory"),
@@ -279,7 +279,7 @@ def test_ctrl_c_says_how_to_go_on(here, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "run", interrupted)
     code, _, err = run(["sweep", *SMALL, "--out", "a b"], capsys)
     assert code == 130
-    assert err.endswith(f"To go on: jdl sweep {' '.join(SMALL)} --out 'a b'\n")
+    assert err.endswith(f"To resume: jdl sweep {' '.join(SMALL)} --out 'a b'\n")
 
     def stopped(*arguments, **options):
         raise train.Interrupted("Stopped after 7 reports.", None)
@@ -287,7 +287,7 @@ def test_ctrl_c_says_how_to_go_on(here, monkeypatch, capsys):
     monkeypatch.setattr(train, "fit", stopped)
     code, _, err = run(["train", "--out", "c"], capsys)
     assert code == 130
-    assert err.endswith("Stopped after 7 reports.\nTo go on: jdl train --out c\n")
+    assert err.endswith("Stopped after 7 reports.\nTo resume: jdl train --out c\n")
 
 
 def test_an_unexpected_error_is_not_hidden(here, monkeypatch, capsys):
@@ -312,7 +312,7 @@ def test_what_decides_is_named_by_options(here, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "run", noted)
     words = "sweep --search sobol --trials 9 --lanes tune --population pbt --stopping hyperband"
     code, _, err = run(words.split(), capsys)
-    assert code == 2 and "9 trials: Sobol's optimizer, lr; 4 seeds of each." in err
+    assert code == 2 and "9 trials: Sobol optimizer, lr; 4 seeds of each." in err
     assert taken["search"] == "sobol" and taken["lanes"] == "tune" and taken["trials"] == 9
     assert taken["space"]["lr"].kind == "log_uniform"
     assert taken["population"].name.startswith("pbt(")
@@ -458,7 +458,7 @@ HEALTHY = doctor.Machine(
         ({"nvidia": True}, r"NVIDIA GPU, but JAX computes on the CPU. pip install 'jax\[cuda13\]'"),
         (
             {"nvidia": True, "environment": {"JAX_PLATFORMS": "cpu"}},
-            r"JAX_PLATFORMS=cpu in the environment says so: unset it",
+            r"Unset JAX_PLATFORMS=cpu in the environment",
         ),
         (
             {"nvidia": True, "environment": {"CUDA_VISIBLE_DEVICES": ""}},
@@ -466,7 +466,7 @@ HEALTHY = doctor.Machine(
         ),
         (
             {"nvidia": True, "versions": HEALTHY.versions | {"jax-cuda13-plugin": "0.10.2"}},
-            r"jax-cuda13-plugin is installed but found no GPU: is the driver new enough",
+            r"jax-cuda13-plugin is installed but found no GPU. Is the driver new enough",
         ),
         (
             {"devices": ["cpu"], "environment": {"JAX_NUM_CPU_DEVICES": "1"}},

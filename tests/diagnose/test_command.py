@@ -51,10 +51,10 @@ def test_your_own_trial_with_a_fault_exits_1(here, capsys):
     assert {f["check"] for f in report["findings"]} >= {"data_report", "key_reuse", "read_curve"}
     assert not (here / "check.png").exists()
     for name, message in (
-        ("mine_to_check:number", "must give a jdl.train.Trial, got int"),
+        ("mine_to_check:number", "must return a jdl.train.Trial, got int"),
         ("mine_to_check:greedy", "asks for 'depth'"),
         ("mine_to_check:nothing", "has no attribute 'nothing'"),
-        ("mine_to_check", "is written package.module:function"),
+        ("mine_to_check", "must be package.module:function"),
     ):
         assert cli.main(["check", "--trial", name]) == 2
         assert message in capsys.readouterr().err

@@ -154,7 +154,7 @@ def test_a_number_is_used_wherever_it_arrives():
         ),
         ({"step": lambda s, b, k: (s._replace(weights=s.x), {"loss": 0.0})}, r"weights: \(\(3,\)"),
         ({"step": lambda s, b, k: ((s,), {"loss": 0.0})}, "same structure"),
-        ({"step": lambda s, b, k: (s, {})}, "step must give metrics as a dict of at least one"),
+        ({"step": lambda s, b, k: (s, {})}, "step must return metrics as a dict of at least one"),
         ({"step": lambda s, b, k: (s, {"loss": s.weights})}, r"step must .*\{'loss': \(3,\)\}"),
         ({"evaluate": lambda s, b: {"loss": s.weights}}, r"evaluate must .*\{'loss': \(3,\)\}"),
     ],

@@ -400,11 +400,11 @@ class TestErrors:
             trial = line_trial(hp["lr"])
             return trial._replace(evaluate=lambda state, batch: {"loss": batch[1]})
 
-        with pytest.raises(TypeError, match=r"evaluate must give metrics as a dict .*\(7,\)"):
+        with pytest.raises(TypeError, match=r"evaluate must return metrics as a dict .*\(7,\)"):
             sweep.run(make, {"lr": 0.1}, dataset(), epochs=1, **QUIET)
 
     def test_no_trial(self):
-        with pytest.raises(TypeError, match=r"must give a jdl\.train\.Trial, got int"):
+        with pytest.raises(TypeError, match=r"must return a jdl\.train\.Trial, got int"):
             sweep.run(lambda hp: 3, {"lr": 0.1}, dataset(), epochs=1, **QUIET)
 
     def test_a_metric_that_is_not_reported(self):

@@ -50,10 +50,10 @@ def test_stops_early_and_writes_for_tensorboard(here, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--data lines.txt --model mlp", "mlp is not for text: .* one of transformer, lstm"),
+        ("--data lines.txt --model mlp", "mlp is not for text. .* one of transformer, lstm"),
         (
             "--model lstm",
-            "lstm is for text: `--model` must be one of mlp, linear, vit, autoencoder",
+            "lstm is for text. `--model` must be one of mlp, linear, vit, autoencoder",
         ),
         ("--data none.txt --model lstm", "none.txt: cannot be opened"),
         ("--patience 0", "`patience` must be an integer of at least 1, got patience=0"),

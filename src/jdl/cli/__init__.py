@@ -1,6 +1,6 @@
 """The command line: `jdl check`, `jdl sweep`, `jdl train`, `jdl report`, `jdl doctor`.
 
-What is heavy is imported inside the commands, so that help is quick.
+Heavy packages are imported inside the commands, so that help is quick.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether the message says it all: wrong arguments, data, folders, or a full device."""
+    """Whether the message suffices without a traceback: arguments, data, folders, a full device."""
     if isinstance(error, ValueError | OSError | ModuleNotFoundError | MemoryError):
         return True
     return type(error).__name__ == "JaxRuntimeError"
@@ -84,6 +84,6 @@ def _interrupted(interruption: KeyboardInterrupt, arguments: list[str]) -> int:
 
     text = "Interrupted."
     if isinstance(interruption, Interrupted):
-        text = f"{interruption}\nTo go on: jdl {shlex.join(arguments)}"
+        text = f"{interruption}\nTo resume: jdl {shlex.join(arguments)}"
     print(text, file=sys.stderr)
     return 130

@@ -1,4 +1,4 @@
-"""`jdl check`: are the data, the model, its gradient and its rate sane, before a long training?"""
+"""`jdl check`: looks for faults in data, model, gradient and rate before a long training."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Look for what keeps a network from training, in seconds and before it trains.
+    """Find in seconds what would keep a network from training, before it trains.
 
     Checks the data, the initialisation, the gradient, random keys, evaluation,
     the learning rate and a short run, of a model by name or of your own trial.
-    The exit code is 1 if something is wrong; what is suspicious is only said.
+    The exit code is 1 if something is wrong; suspicious findings are only printed.
 
     Attributes:
-      task: what would be trained, on what; the epochs do not matter here.
-      optimizer: by name, any of jdl.optim.
+      task: the model and the data; epochs do not matter here.
+      optimizer: the name of any optimizer in jdl.optim.
       lr: the learning rate to judge.
-      trial: your own, as package.module:function. The function gives a Trial; if it takes an
-        argument, that is a dict with "lr", as `sweep.run` calls it.
+      trial: your own, as package.module:function. The function returns a Trial; if it takes an
+        argument, that is a dict with "lr", as in `sweep.run`.
       json: print the report as JSON.
       out: the picture's file.
       seed: the root of all random numbers.
@@ -116,16 +116,16 @@ def _draw(report: Report, path: Path) -> str:
 
 
 def _own(name: str, rate: float) -> tuple[Any, float | None]:
-    """The user's trial, or a function of the rate to it, and the rate if it is one.
+    """The user's trial and None, or a function from a rate to the trial and the rate.
 
     Raises:
-      ValueError: there is no such function, or it gives no trial.
+      ValueError: there is no such function, or it returns no trial.
     """
     from jdl.engine.trial import Trial
 
     module, _, function = name.partition(":")
     if not module or not function:
-        raise ValueError(f"`--trial` is written package.module:function, got {name!r}.")
+        raise ValueError(f"`--trial` must be package.module:function, got {name!r}.")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -143,7 +143,7 @@ def _own(name: str, rate: float) -> tuple[Any, float | None]:
         trial = make({"lr": lr}) if takes else make()
         if not isinstance(trial, Trial):
             raise ValueError(
-                f"`--trial` {name} must give a jdl.train.Trial, got {type(trial).__name__}."
+                f"`--trial` {name} must return a jdl.train.Trial, got {type(trial).__name__}."
             )
         return trial
 
@@ -154,20 +154,20 @@ def _own(name: str, rate: float) -> tuple[Any, float | None]:
 
 @contextlib.contextmanager
 def _asked(name: str | None) -> Iterator[None]:
-    """Says so where the function of `--trial` reads a hyperparameter that it is not given."""
+    """Explains the error if the function of `--trial` reads a hyperparameter it is not given."""
     try:
         yield
     except KeyError as error:
         if name is None:
             raise
         raise ValueError(
-            f"`--trial` {name} asks for {error}, but only 'lr' is given: give the function "
-            "defaults for the rest, as in hp.get('dropout', 0.2)."
+            f"`--trial` {name} asks for {error}, but only 'lr' is given. Use defaults for the "
+            "rest, as in hp.get('dropout', 0.2)."
         ) from error
 
 
 def lines(report: Report, seconds: float) -> list[str]:
-    """The report as a person reads it: problems by severity, then what is fine."""
+    """The report as lines of text: problems by severity, then the checks that are fine."""
     text = []
     for check, problem in report.problems:
         text.append(f"{problem.verdict.upper():<11}{check}, {problem.kind}: {problem.advice}")

@@ -1,4 +1,4 @@
-"""`jdl doctor`: what JAX runs on here, in which versions, and what is wrong with that."""
+"""`jdl doctor`: shows what JAX runs on, in which versions, and any problems."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OPTIONAL = {"matplotlib": "plot", "pandas": "pandas"}
 
 @dataclasses.dataclass(frozen=True)
 class Doctor:
-    """Show the backend, the devices and the versions, and say what is wrong with them.
+    """Show the backend, the devices, the versions and any problems with them.
 
-    The exit code is 1 if something is.
+    The exit code is 1 if there is a problem.
     """
 
     def run(self) -> int:
@@ -44,19 +44,19 @@ class Doctor:
 
 
 class Machine(NamedTuple):
-    """What the doctor looks at.
+    """The facts that the doctor examines.
 
     Attributes:
-      versions: of the packages that are installed.
+      versions: of the installed packages.
       backend: "cpu", "gpu" or "tpu"; empty if JAX could not start.
-      devices: how each names itself.
+      devices: the name of each.
       failure: why JAX could not start, or compute on a device; empty if it could.
       seconds: to compile and run a small program on all devices.
-      cores: that this process may use.
-      cores_there: that the machine has.
-      quota: cores' worth of time that a container allows; inf if it does not say.
+      cores: how many this process may use.
+      cores_there: how many the machine has.
+      quota: CPU time that a container allows, in cores; inf if it sets no limit.
       nvidia: whether the machine has an NVIDIA GPU.
-      environment: variables that steer JAX.
+      environment: variables that affect JAX.
       switches: settings of JAX that make it slow or wide.
     """
 
@@ -74,7 +74,7 @@ class Machine(NamedTuple):
 
 
 def look() -> Machine:
-    """Starts JAX and looks at it and the machine."""
+    """Starts JAX and examines it and the machine."""
     import jax
     import jax.numpy as jnp
 
@@ -116,7 +116,7 @@ def look() -> Machine:
 
 
 def facts(machine: Machine) -> dict[str, str]:
-    """The lines that say what is there."""
+    """The lines that describe the machine, by name."""
     core = [f"{n} {machine.versions.get(n, 'missing')}" for n in PACKAGES if n not in OPTIONAL]
     extras = [
         f"{n} {machine.versions[n]}"
@@ -127,7 +127,7 @@ def facts(machine: Machine) -> dict[str, str]:
     plugins = [f"{n} {machine.versions[n]}" for n in PLUGINS if n in machine.versions]
     cores = f"{machine.cores} of {machine.cores_there}"
     if machine.quota < machine.cores:
-        cores += f", the container allows the time of {machine.quota:g}"
+        cores += f", but the container allows the time of only {machine.quota:g}"
     kinds = [f"{machine.devices.count(d)} x {d}" for d in dict.fromkeys(machine.devices)]
     lines = {
         "versions": ", ".join([*core, *plugins]),
@@ -147,7 +147,7 @@ def facts(machine: Machine) -> dict[str, str]:
 
 
 def problems(machine: Machine) -> list[str]:
-    """What is wrong, each with what to do about it."""
+    """The problems, each with its remedy."""
     found = []
     platforms = machine.environment.get("JAX_PLATFORMS", "")
     if machine.failure:
@@ -155,11 +155,11 @@ def problems(machine: Machine) -> list[str]:
     if machine.nvidia and machine.backend == "cpu":
         plugin = next((p for p in PLUGINS[:2] if p in machine.versions), None)
         if platforms:
-            fix = f"JAX_PLATFORMS={platforms} in the environment says so: unset it."
+            fix = f"Unset JAX_PLATFORMS={platforms} in the environment."
         elif machine.environment.get("CUDA_VISIBLE_DEVICES", "x") in ("", "-1"):
-            fix = "CUDA_VISIBLE_DEVICES in the environment hides it: unset it."
+            fix = "CUDA_VISIBLE_DEVICES in the environment hides it. Unset it."
         elif plugin:
-            fix = f"{plugin} is installed but found no GPU: is the driver new enough for it?"
+            fix = f"{plugin} is installed but found no GPU. Is the driver new enough for it?"
         else:
             fix = "pip install 'jax[cuda13]', or 'jax[cuda12]' for an older driver."
         found.append(f"There is an NVIDIA GPU, but JAX computes on the CPU. {fix}")
@@ -174,14 +174,14 @@ def problems(machine: Machine) -> list[str]:
         devices = max(1, round(machine.quota))
         found.append(
             f"The container allows the time of {machine.quota:g} cores, but shows "
-            f"{machine.cores}. Sweeps run smoother with --devices {devices}."
+            f"{machine.cores}. Sweeps run more smoothly with --devices {devices}."
         )
     jax, jaxlib = (machine.versions.get(name, "") for name in ("jax", "jaxlib"))
     if jax.split(".")[:2] != jaxlib.split(".")[:2]:
         found.append(f"jax {jax} and jaxlib {jaxlib} differ: pip install -U jax jaxlib.")
     slow = {"jax_disable_jit", "jax_debug_nans", "jax_debug_infs"} & {*machine.switches}
     if slow:
-        found.append(f"{', '.join(sorted(slow))} is on, which makes everything slow: unset it.")
+        found.append(f"{', '.join(sorted(slow))} is on, which makes everything slow. Unset it.")
     return found
 
 
@@ -194,14 +194,14 @@ def _device(device: object) -> str:
 
 
 def has_nvidia() -> bool:
-    """Whether the kernel's driver or the command-line tool for NVIDIA GPUs is there."""
+    """Whether the kernel driver or the command-line tool for NVIDIA GPUs is present."""
     driver = Path("/proc/driver/nvidia/gpus")
     gpus = driver.is_dir() and any(driver.iterdir())
     return gpus or Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _quota() -> float:
-    """Cores' worth of time that the control group allows; inf if it does not say."""
+    """CPU time that the control group allows, in cores; inf if it sets no limit."""
     try:
         allowed, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return float(allowed) / float(period)

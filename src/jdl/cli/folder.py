@@ -1,4 +1,4 @@
-"""The run's folder as the command line sees it: its default name, and a note of what made it."""
+"""The run's folder for the command line: its default name, and a note of its command."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ NOTE = "command.json"
 
 
 def default(names: Sequence[str], specification: Mapping[str, Any], dataset: Dataset) -> Path:
-    """A folder under `runs` whose name is the specification's own.
+    """A folder under `runs` whose name is unique to the specification.
 
-    So the same command finds its run again, and no other command meets it.
+    The same command finds its run again, and no other command uses that folder.
     """
     everything = [version("jdl"), specification, fingerprint(dataset)]
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
@@ -32,15 +32,15 @@ def default(names: Sequence[str], specification: Mapping[str, Any], dataset: Dat
 
 @contextlib.contextmanager
 def noted(folder: Path, note: Mapping[str, Any], same: Sequence[str] = ()) -> Iterator[None]:
-    """Keeps `note` and the command in the folder, which what runs inside fills.
+    """Writes `note` and the command into the folder of the run that starts inside.
 
     Args:
-      folder: made if it is not there; if nothing comes to run in it, it goes again.
+      folder: created if it does not exist, and removed if no run starts in it.
       note: what `read_note` will give.
-      same: the entries of `note` in which a run that is there must agree.
+      same: the entries of `note` in which an existing run must agree.
 
     Raises:
-      StoreError: it does not.
+      StoreError: an existing run does not agree.
       OSError: the folder cannot be written.
     """
     path = folder / NOTE
@@ -81,7 +81,7 @@ def noted(folder: Path, note: Mapping[str, Any], same: Sequence[str] = ()) -> It
 
 
 def read_note(folder: Path) -> dict[str, Any]:
-    """The note in a run's folder; empty if there is none that can be read."""
+    """The note in a run's folder; empty if it is missing or unreadable."""
     try:
         note = json.loads((folder / NOTE).read_text())
         return note if isinstance(note, dict) else {}

@@ -1,4 +1,4 @@
-"""The options that commands share, each group as the help shows it."""
+"""The options that commands share, grouped as in the help."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ def arg(metavar: str, hint: str | None = None) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is trained, on what, for how long.
+    """The model, the data and the length of training.
 
     Attributes:
       data: digits (shipped), mnist, fashion_mnist, cifar10, cifar100 (in the folder that the
         environment variable JDL_DATA_DIR names), or a file: x.npz with arrays x and y, x.csv, or
-        x.txt, of which a transformer or lstm learns what follows.
-      task: what the last column of a .csv file is: classes, or numbers of a regression.
-      raw: leave the inputs as they are; else they are scaled to zero mean and unit variance over
-        the training split.
-      model: mlp, linear or vit; for text transformer or lstm; autoencoder for the inputs alone.
-      hidden: sizes of the MLP's hidden layers, or of an autoencoder down to its code.
+        x.txt, whose next bytes a transformer or lstm learns to predict.
+      task: whether the last column of a .csv file holds classes or the numbers of a regression.
+      raw: do not scale the inputs to zero mean and unit variance over the training split.
+      model: mlp, linear or vit; transformer or lstm for text; autoencoder, which needs only inputs.
+      hidden: sizes of the MLP's hidden layers, or of an autoencoder's down to its code.
       activation: of the MLP: relu, tanh, sigmoid, gelu, silu, elu, selu, leaky_relu, softplus.
       batch_norm: batch norm before each activation of the MLP.
       dropout: rate, in [0, 1).

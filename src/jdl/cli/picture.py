@@ -1,4 +1,4 @@
-"""Saves a command's picture, or says how to get it where matplotlib is not installed."""
+"""Saves a command's picture, or says how to get it if matplotlib is not installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def save(make: Callable[[], Any], path: Path, run: Path) -> str:
 
     Args:
       make: draws the figure.
-      path: the file, in the format that its ending says.
+      path: the file, in the format of its extension.
       run: the run's folder, for the command that draws it later.
     """
     try:

@@ -13,7 +13,7 @@ from jdl.cli.options import arg
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Show what a run has found so far: a table, pictures, and all of it as one HTML page.
+    """Show the results of a run so far as a table, as pictures and as one HTML page.
 
     The page, which sorts and filters every trial, and its pictures (learning
     curves, slices, importance, parallel coordinates, a pair of hyperparameters,
@@ -22,13 +22,13 @@ class Report:
     Attributes:
       run_folder: the folder of a run of `jdl sweep`, `jdl train` or their Python functions.
       by: the hyperparameter along the picture's axis.
-      metric: what to compare by.
+      metric: the metric to compare by.
       best: how many of the best trials to list as well.
       out: the file of the picture along the axis.
       no_plot: draw no picture and write no page.
-      watch: first follow a running sweep until it ends: progress, lanes, the best trials.
-      optuna: write the sweep as a study of Optuna to this SQLite file too.
-      tensorboard: write the trials for TensorBoard's HParams to this folder too.
+      watch: first follow a running sweep until it ends, with progress, lanes and the best trials.
+      optuna: also write the sweep as an Optuna study to this SQLite file.
+      tensorboard: also write the trials for TensorBoard's HParams to this folder.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional, arg("RUN")]
@@ -65,8 +65,8 @@ class Report:
             self._show(summary, results)
         except OSError as error:
             raise OSError(
-                f"{error.filename} cannot be written: {error.strerror}. --no-plot shows the table "
-                "alone."
+                f"{error.filename} cannot be written: {error.strerror}. --no-plot shows only the "
+                "table."
             ) from error
         if self.optuna is not None:
             results.to_optuna(self.optuna)

@@ -1,4 +1,4 @@
-"""What one training run gave, as a person reads it: its best and last report, and its curves."""
+"""Prints the best and the last report of one training run, and draws its curves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def show(results: Results, out: Path, *, plot: bool = True, file: Path | None = 
       results: of one trial, as `sweep.read` gives them for a folder of `train.fit`.
       out: that folder.
       plot: whether to draw the picture.
-      file: of the picture; in the folder, if not given.
+      file: of the picture; by default in the folder.
     """
     screen = console()
 
@@ -46,7 +46,7 @@ def show(results: Results, out: Path, *, plot: bool = True, file: Path | None = 
                 words(name), *(format_value(float(curves[name][i])) for i in (best, reports - 1))
             )
         if folder.read_note(out).get("model") in ("transformer", "lstm"):
-            # Of the mean loss: a mean of perplexities would be another number.
+            # From the mean loss, because a mean of perplexities would be another number.
             for name in (name for name in names if name.endswith("_loss")):
                 values = (format_value(float(np.exp(curves[name][i]))) for i in (best, reports - 1))
                 table.add_row(words(name.replace("loss", "perplexity")), *values)
@@ -55,11 +55,11 @@ def show(results: Results, out: Path, *, plot: bool = True, file: Path | None = 
         screen.print(table)
     if trial.status == "diverged":
         steps = f"{trial.steps} step{'s' * (trial.steps != 1)}"
-        say(f"The run diverged after {steps}: a lower rate may help.")
+        say(f"The run diverged after {steps}. A lower rate may help.")
     elif trial.status == "stopped":
-        say(f"Stopped early after {trial.steps} steps: no report got better than the best.")
+        say(f"Stopped early after {trial.steps} steps, because reports no longer improved.")
     elif trial.status != "done":
-        say(f"The run has not ended: {reports} of {len(results.steps)} reports so far.")
+        say(f"The run has not ended; it has made {reports} of {len(results.steps)} reports.")
     say(f"run:     {out}")
     if not plot or not reports:
         return

@@ -1,4 +1,4 @@
-"""What a sweep found, as a person reads it: the best of each program, a folder, a picture."""
+"""Prints the results of a sweep: the best of each program, its folder and its picture."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def show(
     plot: bool = True,
     file: Path | None = None,
 ) -> None:
-    """Prints the table of the best configurations and where everything lies.
+    """Prints the table of the best configurations, and where the files are.
 
     Args:
       results: of a sweep, finished or running.
       out: its folder.
-      fresh: whether it ran in one go, so that its seconds are those of all trials.
-      metric: what to compare by; what trials were judged by, if not given.
-      axis: the hyperparameter along the picture's axis; the rate, if not given.
+      fresh: whether it ran in one go, so that its seconds cover all trials.
+      metric: the metric to compare by; by default that of the goal.
+      axis: the hyperparameter along the picture's axis; by default the rate.
       plot: whether to draw the picture.
-      file: of the picture; in the folder, if not given.
+      file: of the picture; by default in the folder.
     """
     screen = console()
     metric = metric or results.metric
@@ -61,13 +61,13 @@ def show(
 
 def say_report(results: Results, out: Path, metric: str | None = None) -> None:
     """Writes the report's page and pictures into the run's folder, and says where."""
-    with contextlib.suppress(ModuleNotFoundError):  # the picture before has said so
+    with contextlib.suppress(ModuleNotFoundError):  # the picture has already reported that
         files = write_report(results, out / "report", metric)
         _say(console(), f"report:  {files[0]}")
 
 
 def show_trials(results: Results, count: int, metric: str) -> None:
-    """Prints the best `count` trials, one row each, without what is the same in all."""
+    """Prints the best `count` trials, one row each, without columns that never vary."""
     statics, numbers = varying(results, static=True), varying(results, static=False)
     configs = [*statics, *numbers, *filter(None, [results.seed_name])]
     test = test_metric(results, metric)
@@ -91,14 +91,14 @@ def show_trials(results: Results, count: int, metric: str) -> None:
 
 
 def test_metric(results: Results, metric: str) -> str | None:
-    """The test metric that goes with `metric`, if there is one and it is another."""
+    """The test metric that corresponds to `metric`, or None if there is no other."""
     test = "test_" + metric.partition("_")[2]
     known = any(test in trial.metrics for trial in results.trials)
     return test if known and test != metric else None
 
 
 def console() -> Console:
-    """Standard output: as wide as its terminal, or wide enough for a table where there is none."""
+    """Standard output, as wide as its terminal, or wide enough for a table without one."""
     plain = Console(highlight=False)
     return plain if plain.is_terminal else Console(highlight=False, width=160)
 
@@ -187,7 +187,7 @@ def _counts(results: Results, fresh: bool) -> str:
 
 
 def _edges(results: Results, best: list[Summary]) -> list[str]:
-    """Hints where the best value of a number lies at the end of what was tried."""
+    """Hints if the best value of a number is the lowest or the highest that was tried."""
     if not best or math.isnan(best[0].mean):
         return []
     hints = []
@@ -201,7 +201,7 @@ def _edges(results: Results, best: list[Summary]) -> list[str]:
             if config[name] == end and len(values) > 2:
                 hints.append(
                     f"The best {name} is the {word} that was tried"
-                    f"{f' ({label})' if label else ''}: go further."
+                    f"{f' ({label})' if label else ''}. Widen the range."
                 )
     return hints
 

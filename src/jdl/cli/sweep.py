@@ -1,4 +1,4 @@
-"""`jdl sweep`: the main job, many networks as one program per optimizer."""
+"""`jdl sweep`: trains many networks as one program per optimizer."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Sweep:
     interrupted sweep, or shows a finished one.
 
     Attributes:
-      task: what is trained, on what, for how long.
-      optimizers: by name; any of jdl.optim: sgd, momentum, nesterov, adagrad, rmsprop, adam,
-        adamw, nadam, lion, muon, ...
-      lr: the lowest and the highest learning rate, and how many, evenly spaced in their logarithm.
-      seeds: networks for each configuration, with other initial weights and batches.
+      task: the model, the data and the length of training.
+      optimizers: names of any optimizers in jdl.optim: sgd, momentum, nesterov, adagrad, rmsprop,
+        adam, adamw, nadam, lion, muon, ...
+      lr: the lowest and the highest learning rate, and how many, evenly spaced on a log scale.
+      seeds: networks for each configuration, with different initial weights and batches.
       space: a TOML file of hyperparameters, as in: lr = {log_uniform = [1e-4, 1.0]},
-        hidden = {choice = [32, 64]}, b1 = 0.8. What it names replaces or adds to the options; any
-        number that the optimizer takes may be named.
-      search: grid tries everything; random draws --trials times (rates from the whole range), sobol
-        too, but spread more evenly; auto is random if --trials is given.
+        hidden = {choice = [32, 64]}, b1 = 0.8. Its entries replace or extend the options; any
+        number that the optimizer takes may be an entry.
+      search: grid tries everything; random draws --trials times (rates from the whole range); sobol
+        does so too, but more evenly; auto is random if --trials is given.
       trials: how many networks a random or sobol search trains, seeds counted.
-      stopping: asha, median, halving and hyperband end hopeless trials early, patience those that
-        no longer improve.
+      stopping: asha, median, halving and hyperband end hopeless trials early; patience ends those
+        that no longer improve.
       population: pbt lets the worst networks copy the best ones while all of them train, and
         changes the copies' numbers.
-      target: a value of the metric at which the whole sweep is over.
-      seconds: a budget of time; the same command again goes on.
-      out: the run's folder; if not given, one under runs/ whose name is this specification's own.
+      target: a value of the metric that ends the whole sweep.
+      seconds: a budget of time; the same command again resumes.
+      out: the run's folder; by default one under runs/ named after this specification.
       devices: how many to use.
       lanes: networks side by side on each device; "tune" times a few widths first and remembers the
         best for this device and program.
@@ -112,7 +112,7 @@ class Sweep:
         names = [Path(self.task.data).stem, self.task.model]
         out = self.out or folder.default(names, specification, dataset)
         task.check(make_trial, space, dataset, self.task, trials)
-        drawn = "Sobol's" if search == "sobol" else "random"
+        drawn = "Sobol" if search == "sobol" else "random"
         print(task.describe(self.task, dataset, space, trials, drawn), file=sys.stderr)
         fresh = not (out / "run.sqlite").exists()
         with folder.noted(out, {"data": self.task.data, "chance": task.chance(dataset)}):

@@ -1,4 +1,4 @@
-"""From options and space files to data, models and trials: what a command line can name."""
+"""Makes data, models and trials from options and space files."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Model(NamedTuple):
     """A model that a command line can name.
 
     Attributes:
-      build: from the number of outputs and its hyperparameters to a layer.
+      build: makes a layer from the number of outputs and the hyperparameters.
       structure: the hyperparameters that change its program.
-      numbers: those that are traced.
+      numbers: the hyperparameters that are traced.
       images: whether it needs inputs of shape (height, width, channels).
-      family: "text" or "autoencoder" where it is trained in a way of its own.
+      family: "text" or "autoencoder" if it is trained in a way of its own.
     """
 
     build: Callable[..., nn.Layer]
@@ -113,9 +113,7 @@ def _sizes(hidden: Any) -> tuple[int, ...]:
 
 
 class Outputs(NamedTuple):
-    """What the data asks of a model: the size of its output, whether that is classes or tokens,
-    and the shape of an example.
-    """
+    """What the data require: output size, whether it is classes or tokens, an example's shape."""
 
     size: int
     classes: bool
@@ -124,12 +122,12 @@ class Outputs(NamedTuple):
 
 
 def make_trial(hp: Mapping[str, Any], outputs: Outputs) -> train.Trial:
-    """The trial of a configuration: `model`, `optimizer`, `lr` and what these take, by name."""
+    """The trial of a configuration of `model`, `optimizer`, `lr` and their arguments, by name."""
     model = MODELS[hp["model"]]
     taken = {name: hp[name] for name in (*model.structure, *model.numbers) if name in hp}
     if outputs.tokens != (model.family == "text"):
         raise ValueError(
-            f"The model {hp['model']} is {'not ' * outputs.tokens}for text: `--model` must be one "
+            f"The model {hp['model']} is {'not ' * outputs.tokens}for text. `--model` must be one "
             f"of {', '.join(n for n in MODELS if (MODELS[n].family == 'text') == outputs.tokens)}."
         )
     if model.family == "text":
@@ -161,7 +159,7 @@ def trial_maker(dataset: data.Dataset) -> Callable[[dict[str, Any]], train.Trial
 
 
 def model_space(task: Task) -> dict[str, Any]:
-    """What `task` says of the model, as values of a space."""
+    """The model options of `task`, as values of a space."""
     given = {
         "hidden": None if task.hidden is None else "x".join(map(str, task.hidden)),
         "activation": task.activation,
@@ -183,7 +181,7 @@ def sweep_space(
     file: Any,
     drawn: bool,
 ) -> Space:
-    """The space that the options and the space file make together, checked.
+    """The space of the options and the space file, checked.
 
     Args:
       task: the data, the model and its numbers.
@@ -226,7 +224,7 @@ def _rates(low: float, high: float, count: int) -> Any:
 
 
 def _static(name: str, dimension: Dimension) -> Dimension:
-    """`dimension`, static if it sets a shape: a file need not say that of a known name."""
+    """`dimension`, made static if its name is known to change the program."""
     structural = {"model", "optimizer", *(n for m in MODELS.values() for n in m.structure)}
     if name not in structural:
         return dimension
@@ -244,7 +242,7 @@ def _static(name: str, dimension: Dimension) -> Dimension:
 
 
 def check_names(space: Space) -> None:
-    """Raises ValueError for a name that nothing in the space takes, or a value it cannot have."""
+    """Raises ValueError for a name that nothing in the space takes, or for an invalid value."""
     for name, known in (("optimizer", OPTIMIZERS), ("model", MODELS)):
         for point in space[name].points or ():
             if point not in known:
@@ -269,7 +267,7 @@ def check_names(space: Space) -> None:
             takes = [*inspect.signature(OPTIMIZERS[optimizer]).parameters][1:]
             if name not in takes:
                 raise ValueError(
-                    f"`{name}` is no hyperparameter of the model or the trial, and {optimizer} "
+                    f"`{name}` is not a hyperparameter of the model or the trial, and {optimizer} "
                     f"takes {', '.join(takes) or 'nothing but its rate'}."
                 )
 
@@ -279,7 +277,7 @@ def load(task: Task, space: Space) -> data.Dataset:
 
     Raises:
       ValueError: no data set has that name.
-      OSError: its files are not there.
+      OSError: its files are missing.
     """
     name = task.data
     if task.task is not None:
@@ -306,7 +304,7 @@ def check(
     task: Task,
     trials: int | None,
 ) -> None:
-    """Raises ValueError for what a run would refuse, before anything is said or written."""
+    """Raises ValueError for what a run would refuse, before anything is printed or written."""
     for name, value in (("epochs", task.epochs), ("trials", trials)):
         if value is not None and value < 1:
             raise ValueError(f"`--{name}` must be at least 1, got {value}.")
@@ -316,7 +314,7 @@ def check(
 
 
 def chance(dataset: data.Dataset) -> float | None:
-    """The accuracy of always naming the commonest class; None where targets are no classes."""
+    """The accuracy of always naming the commonest class; None if targets are not classes."""
     _, y = dataset.valid or dataset.train
     labels = np.asarray(y)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -327,7 +325,7 @@ def chance(dataset: data.Dataset) -> float | None:
 def describe(
     task: Task, dataset: data.Dataset, space: Space, trials: int | None, drawn: str = "random"
 ) -> str:
-    """What is about to run: the trials of `space`, or `trials` that are `drawn`, on what."""
+    """Describes a sweep before it runs: the trials of `space`, or `trials` that are `drawn`."""
     points = {n: len(d.points) for n, d in space.items() if d.points is not None}
     axes = {n: count for n, count in points.items() if count > 1}
     free = [n for n, d in space.items() if d.points is None]
@@ -346,7 +344,7 @@ def describe(
 
 
 def describe_one(task: Task, dataset: data.Dataset, space: Space) -> str:
-    """What is about to run where it is one run."""
+    """Describes a single run before it starts."""
     optimizer, rate = ((space[name].points or ("",))[0] for name in ("optimizer", "lr"))
     return f"{_describe_task(task, dataset, space)} {optimizer} at rate {rate:g}."
 

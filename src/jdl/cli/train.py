@@ -19,15 +19,15 @@ class Train:
     finished one.
 
     Attributes:
-      task: what is trained, on what, for how long.
-      optimizer: by name, any of jdl.optim.
+      task: the model, the data and the length of training.
+      optimizer: the name of any optimizer in jdl.optim.
       lr: the learning rate.
-      out: the run's folder; if not given, one under runs/ whose name is this specification's own.
+      out: the run's folder; by default one under runs/ named after this specification.
       seed: the root of all random numbers.
-      patience: stop after so many epochs in a row of which none was the best.
-      ema: also evaluate an exponential average of the parameters with this decay, as 0.99.
-      devices: split each batch over so many devices.
-      tensorboard: write the curves to this folder for TensorBoard too.
+      patience: stop after this many epochs in a row without a new best.
+      ema: also evaluate an exponential average of the parameters with this decay, such as 0.99.
+      devices: split each batch over this many devices.
+      tensorboard: also write the curves to this folder for TensorBoard.
       no_plot: draw no picture.
     """
 
@@ -69,7 +69,7 @@ class Train:
         names = [Path(self.task.data).stem, self.task.model, self.optimizer]
         out = self.out or folder.default(names, specification, dataset)
         print(task.describe_one(self.task, dataset, parsed), file=sys.stderr)
-        # `fit` knows another program by its hash alone: the note says which option differs.
+        # `fit` only sees that the program's hash differs; the note says which option does.
         with folder.noted(out, specification, same=[*specification]):
             train.fit(
                 trial,

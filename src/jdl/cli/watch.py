@@ -1,4 +1,4 @@
-"""A running sweep as it goes, read from its folder: progress, lanes, the best trials so far."""
+"""Follows a running sweep from its folder: progress, lanes, the best trials so far."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def watch(
     Args:
       folder: of the run.
       console: where to draw.
-      every: seconds between two looks.
-      rest: waits so many seconds.
+      every: seconds between updates.
+      rest: waits for a number of seconds.
 
     Raises:
       StoreError: the folder holds no run.
@@ -68,7 +68,7 @@ def watch(
 
 
 def view(results: Results) -> Group:
-    """What a terminal shows: a bar, the counts, and the best trials so far."""
+    """The view on a terminal: the counts, a bar, and the best trials so far."""
     statics, numbers = varying(results, static=True), varying(results, static=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("trial", "status", "step"):

@@ -153,7 +153,7 @@ def _check_metrics(where: str, metrics: Any) -> None:
     )
     if not scalars or not metrics:
         raise TypeError(
-            f"Trial.{where} must give metrics as a dict of at least one scalar, got "
+            f"Trial.{where} must return metrics as a dict of at least one scalar, got "
             f"{jax.tree.map(lambda m: getattr(m, 'shape', m), metrics)}."
         )
 

@@ -259,7 +259,9 @@ def _try_extremes(make_trial: MakeTrial, static: dict[str, Any], configs: Sequen
             error.add_note(f"make_trial was called with {configs[index]}.")
             raise
         if not isinstance(trial, Trial):
-            raise TypeError(f"make_trial must give a jdl.train.Trial, got {type(trial).__name__}.")
+            raise TypeError(
+                f"make_trial must return a jdl.train.Trial, got {type(trial).__name__}."
+            )
 
 
 def _trace(work: Workload, queued: Queued, label: str) -> Shapes:
