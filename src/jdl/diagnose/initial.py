@@ -17,8 +17,8 @@ from jdl.engine.trial import Batch, State, Trial, params_of
 def measure_loss(trial: Trial, state: State, batch: Batch) -> dict[str, Any]:
     """The loss of `batch` and of each of its first 64 examples. Pure.
 
-    An example is evaluated twice over, for batch norm in training mode refuses
-    a single one.
+    Each example is evaluated as a pair of copies, because batch norm in training
+    mode refuses a single one.
 
     Returns:
       "loss" and "of_few", that of the first 64, scalars; "each", (examples,).

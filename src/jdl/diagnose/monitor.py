@@ -1,4 +1,4 @@
-"""Monitors: scalars that a sweep records of every lane at every report, beside its metrics."""
+"""Monitors: scalars that a sweep records of every lane at every report, besides its metrics."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from jdl.engine.trial import Batch, Metrics, State, Trial, adapted, params_of
 Monitor = Callable[[Trial, State, Batch], Metrics]
 """`monitor(trial, state, batch) -> {name: scalar}`: pure, and the same names always."""
 
-EXAMPLES = 64  # of each evaluated batch, that forward statistics are of
-STEP_EXAMPLES = 32  # that a step is tried on
+EXAMPLES = 64  # of each evaluated batch, for forward statistics
+STEP_EXAMPLES = 32  # for a trial step
 
 
 def update_ratio(trial: Trial, state: State, batch: Batch) -> Metrics:
@@ -47,7 +47,7 @@ def gradient_norm(trial: Trial, state: State, batch: Batch) -> Metrics:
 
 
 def dead_share(trial: Trial, state: State, batch: Batch) -> Metrics:
-    """The ReLU units that are 0 for 64 examples: "dead_share" of all; 0 where there is none."""
+    """Gives "dead_share", the share of ReLU units that are 0 for 64 examples (0 without any)."""
     batch = first(batch, EXAMPLES)
     sites = [s for s in tap(trial.evaluate, state, batch)[1] if s.kind == "relu"]
     units = [(jnp.max(s.y.reshape(-1, s.y.shape[-1]), axis=0) <= 0) for s in sites]
@@ -56,7 +56,7 @@ def dead_share(trial: Trial, state: State, batch: Batch) -> Metrics:
 
 
 def saturated_share(trial: Trial, state: State, batch: Batch) -> Metrics:
-    """Of the tanh or sigmoid layer that has most, "saturated_share"; 0 where there is none."""
+    """Gives "saturated_share" of the most saturated tanh or sigmoid layer (0 without one)."""
     layers = measure_activations(trial, state, first(batch, EXAMPLES)).values()
     shares = [figures["saturated"] for figures in layers if "saturated" in figures]
     return {"saturated_share": jnp.max(jnp.stack(shares)) if shares else jnp.float32(0)}
@@ -82,13 +82,13 @@ MONITORS: dict[str, Monitor] = {
 
 
 def monitored(trial: Trial, monitors: Sequence[str | Monitor] = tuple(MONITORS)) -> Trial:
-    """`trial`, whose evaluation also reports what the monitors see. Training is as before.
+    """Makes the evaluation of `trial` also report monitors. Training does not change.
 
-    Monitors run where the trial is evaluated: at every report, on the first
+    Monitors run when the trial is evaluated: at every report, on the first
     examples of each batch of the validation split, and on the test split at the
-    end; never in a step. With a report an epoch they cost little, and they
-    say nothing of what is between reports. Without a validation split only the
-    end is seen. A step that a monitor tries is thrown away.
+    end; never in a step. With one report an epoch they cost little, and they
+    miss what happens between reports. Without a validation split they run only
+    at the end. A step that a monitor tries is thrown away.
 
     Args:
       trial: any.
@@ -116,7 +116,7 @@ def monitored(trial: Trial, monitors: Sequence[str | Monitor] = tuple(MONITORS))
         for function in functions:
             seen = function(trial, state, batch)
             if both := {*seen} & {*metrics}:
-                raise ValueError(f"Two of trial and monitors report {min(both)!r}: rename one.")
+                raise ValueError(f"Two of trial and monitors report {min(both)!r}. Rename one.")
             metrics |= seen
         return metrics
 

@@ -1,4 +1,4 @@
-"""Taps: what every layer gave, read off the program of any function, whoever wrote the model."""
+"""Taps, which read the output of every layer from the traced program of any function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jax.extend import core
 
 LINEAR = {"dot_general", "conv_general_dilated", "jdl_convolution"}
 _MONOTONE = {"tanh": "tanh", "logistic": "sigmoid"}
-# Their inner tanh or sigmoid is a gate, whose being far out is no illness.
+# Their inner tanh or sigmoid is a gate, which may saturate without harm.
 _GATED = {"gelu", "silu", "swish", "elu", "selu", "celu", "softplus", "log_softmax", "softmax"}
 
 
@@ -23,7 +23,7 @@ class Site(NamedTuple):
       name: its position among the sites and what it is, as "3 relu" or "2 dense".
       kind: "linear" (a product with a matrix, or a convolution, before its
         bias), "relu", "tanh" or "sigmoid".
-      y: what came out, batch axis first.
+      y: the output, batch axis first.
     """
 
     name: str
@@ -34,19 +34,18 @@ class Site(NamedTuple):
 def tap(
     function: Callable[..., Any], *args: Any, nudges: Sequence[Any] | None = None
 ) -> tuple[Any, list[Site]]:
-    """`function(*args)`, and what came out at each place of interest on the way.
+    """`function(*args)`, and the output at each site on the way.
 
-    The function is traced and its program is gone through operation by
-    operation. Nothing has to be added to the model, which may be written with
-    any library, and a program that is not looked at stays as it is. What runs
-    inside a loop (the steps of a recurrent net) is one operation and is not
-    looked into. Works under `jit`, `vmap` and `grad`.
+    The function is traced, and its program is evaluated operation by operation.
+    The model needs no additions and may be written with any library. A loop (the
+    steps of a recurrent net) counts as one operation, whose inside is not seen.
+    Works under `jit`, `vmap` and `grad`.
 
     Args:
       function: of arrays, as `lambda state, batch: trial.evaluate(state, batch)`.
       args: trees of arrays.
-      nudges: one array for each site, added to what comes out there; the
-        derivative with respect to it is the gradient that arrives at the site.
+      nudges: one array for each site, added to its output; the derivative with
+        respect to it is the gradient that arrives at the site.
 
     Returns:
       The function's output and the sites in the order of computation: products

@@ -66,7 +66,7 @@ class Masked(NamedTuple):
 def call(
     index: int, layer: Layer, params: Params, state: State, x: Any, *, key: Key | None, train: bool
 ) -> tuple[Any, State]:
-    """Applies part `index` of a composed layer; what `flow` is given when nobody looks on."""
+    """Applies part `index` of a composed layer; this is the `call` of `flow` by default."""
     with jax.named_scope(layer.name):
         return layer.apply(params, state, x, key=key, train=train)
 
@@ -77,7 +77,7 @@ def composed(
     name: str,
     parts: tuple[Layer, ...],
 ) -> Layer:
-    """A layer made of `parts`, whose one description of the way through them is `flow`.
+    """A layer made of `parts`; only `flow` describes the path through them.
 
     Args:
       init: as in `Layer`.

@@ -1,4 +1,4 @@
-"""How a convolution and its two gradients are computed on a CPU, and why so.
+"""How a CPU computes a convolution and its two gradients, and why.
 
 XLA:CPU has a fast kernel for a convolution that is canonical (NHWC and HWIO in memory, no
 zeros between the input's pixels) and reads or writes more than 16 channels; the rest goes to
@@ -32,7 +32,7 @@ from jdl.nn.sharding import vary_over, varying
 
 
 def on_cpu(a: Any, b: Any, spec: Spec) -> Any:
-    """What is missing, from the two that are given, in the form that XLA:CPU is fast at."""
+    """Computes the missing operand from the other two, in the form XLA:CPU handles fastest."""
     if any(spec.laned):
         alone = spec._replace(laned=(False, False))
         lanes = (a if spec.laned[0] else b).shape[0]

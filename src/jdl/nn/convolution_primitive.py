@@ -1,8 +1,8 @@
 """The convolution as one JAX primitive: its derivatives, its batching, its lowering.
 
-It is bilinear, and what is missing of its three roles can be any of them, so
-that it is its own derivative of every order, forwards and backwards. Under
-`vmap` over kernels it stays itself, with a leading axis of lanes, until the
+It is bilinear and can compute any one of its three operands from the other two,
+so it is its own derivative of every order, forwards and backwards. Under `vmap`
+over kernels it stays one primitive, with a leading axis of lanes, until the
 backend is known.
 """
 
@@ -22,7 +22,7 @@ from jdl.nn.convolution_spec import Spec
 
 def _abstract(a: Any, b: Any, *, spec: Spec) -> Any:
     shape = (*spec.lanes(a.shape, b.shape), *spec.shapes(a.shape, b.shape)[spec.missing])
-    # From the operand of the same rank, whose type also says over which devices it varies.
+    # The operand of the same rank, whose type also says over which devices it varies.
     like = a if spec.laned[0] or not any(spec.laned) else b
     return like.update(shape=shape, weak_type=False)
 
@@ -48,7 +48,7 @@ def _batch(args: Any, dims: Any, *, spec: Spec) -> Any:
     laned = dict(zip(roles, spec.laned))
     values = dict(zip(roles, args))
     if spec.missing != "kernel" and not mapped["kernel"]:
-        # One kernel for all: they are more examples of one batch.
+        # With one kernel for all, the lanes are just more examples of one batch.
         (images,) = (role for role in roles if role != "kernel")
         at = int(laned[images])
         v = jnp.moveaxis(values[images], 0, at)

@@ -62,7 +62,7 @@ def importances(results: Any, metric: str | None = None, seed: int = 0) -> list[
         return []
     sign = 1.0 if results.larger_is_better(metric) else -1.0
     target = ranks(sign * values[ended])
-    # What does not exist stands apart from every value.
+    # A missing hyperparameter stands apart from every value.
     x = np.column_stack([np.nan_to_num(column(results, n).at[ended], nan=-0.5) for n in names])
     noise = np.random.default_rng(seed).permutation(len(x)) / len(x)
     x = np.column_stack([x, noise])

@@ -33,7 +33,7 @@ from jdl.train.training import CHECKPOINT, STATE, Callback, Training
 
 
 class Fit(NamedTuple):
-    """What a training run gave.
+    """The results of a training run.
 
     Attributes:
       state: the trial's state at its best report, or at its last one.
@@ -81,11 +81,11 @@ def fit(
     diverged_above: float = 1e6,
     progress: bool = True,
 ) -> Fit:
-    """Trains one trial, which on one device goes as a lane of a sweep would.
+    """Trains one trial; on one device the result is that of a lane of a sweep.
 
-    On several devices each batch is split over them and the program is the one
-    of a single device, which the compiler partitions: gradients are summed, and
-    batch norm's statistics are those of the whole batch.
+    On several devices each batch is split over them. The compiler partitions the
+    program of a single device, so gradients are summed and batch norm's
+    statistics are those of the whole batch.
 
     Args:
       trial: what to train.
@@ -94,34 +94,34 @@ def fit(
       epochs: passes over the training split, the remainder of a batch dropped.
       steps: training steps, instead of `epochs`.
       batch_size: examples in a training step, over all devices.
-      metric: what reports are judged by, as in `sweep.run`.
+      metric: what judges reports, as in `sweep.run`.
       goal: "max" or "min"; None maximises accuracies and minimises the rest.
       keep: "best", the state at the best report, or "last"; None keeps the best
-        where there is a validation split.
-      patience: stop early after so many reports in a row of which none was the
-        best; None trains to the end.
-      min_delta: by how much a report has to be better to count for `patience`.
-      callbacks: each is called with every `Report`, on the host; one that
-        returns something true ends the run. A resumed run reports once more
-        what came after its checkpoint.
+        if there is a validation split.
+      patience: stop early after this many reports in a row without a new best;
+        None trains to the end.
+      min_delta: by how much a report must be better to count for `patience`.
+      callbacks: each is called with every `Report`, on the host; a true return
+        value ends the run. A resumed run repeats the reports that came after its
+        checkpoint.
       seed: the root of all random numbers.
-      out: the run's folder. The same call with the same folder resumes, to the bit.
+      out: the run's folder. The same call with the same folder resumes, bit for bit.
       report_every: steps between reports; an epoch if `epochs` is given. A run
-        can be taken up again at a report.
+        can resume only at a report.
       resident: keep the training split on the device; False streams its batches,
-        the same ones in the same order, for what is too large (memory-mapped
+        the same ones in the same order, for data that are too large (memory-mapped
         arrays are read batch by batch).
       devices: how many local devices, or which.
       split_state: split large parameters and their averages over the devices too.
       checkpoint_seconds: between checkpoints.
       eval_batch_size: the most examples evaluated at once.
       diverged_above: as in `sweep.run`.
-      progress: show a line of progress on standard error.
+      progress: show a progress line on standard error.
 
     Raises:
       ValueError: an argument is wrong, or the folder belongs to another run;
         before anything is compiled.
-      Interrupted: Ctrl-C or SIGTERM; what is done is saved.
+      Interrupted: Ctrl-C or SIGTERM ended the run; its progress is saved.
     """
     use_all_cores()
     if keep not in (None, "best", "last"):
@@ -141,7 +141,7 @@ def fit(
         dataset = Dataset(None, *held)  # type: ignore[arg-type]
     else:
         dataset = check(dataset)
-    dataset = jax.tree.map(np.asarray, dataset)  # a memory map is no type that JAX knows
+    dataset = jax.tree.map(np.asarray, dataset)  # JAX does not take memory maps
     keep = keep or ("last" if dataset.valid is None else "best")
     work = make_workload(
         lambda numbers: trial,
@@ -283,7 +283,7 @@ def _result(db: Journal, state: PyTree, step: int, status: str, split_state: boo
     names, table = db.reports()
     curves = {name: table[:, 2 + column] for column, name in enumerate(names)}
     steps = table[:, 1].astype(int)
-    # What is split over devices may be more than the host or one of them holds.
+    # A state split over devices may not fit on the host or on one of them.
     state = state if split_state else jax.device_get(state)
     at = int(np.searchsorted(steps, step)) if step in steps else len(steps) - 1
     metrics = {name: float(curve[at]) for name, curve in curves.items()} if len(steps) else {}

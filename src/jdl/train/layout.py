@@ -1,4 +1,4 @@
-"""Where a run's arrays lie: batches split over devices, parameters on all of them or split too."""
+"""The layout of a run: batches split over devices, parameters on all of them or split too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-SPLIT_ABOVE = 2**14  # elements; to gather less takes longer than to keep it
+SPLIT_ABOVE = 2**14  # elements; below this, gathering costs more than replicating
 
 
 class Layout(NamedTuple):

@@ -1,4 +1,4 @@
-"""A rule for the direction of search, on flat vectors, and the optimizer that walks along it."""
+"""A rule for the search direction, on flat vectors, and the optimizer that follows it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ class Direction(NamedTuple):
     Attributes:
       init: `init(x) -> memory`.
       propose: `propose(memory, fun, x, gradient, s, y, learn, reset, active) ->
-        (memory, direction)`. `fun` is the objective of a flat vector; `s` and
-        `y` are the last change of `x` and of the gradient, to be learnt from
-        where `learn` holds (then they are finite); `reset` forgets everything;
-        where `active` does not hold nobody looks at the direction, so that it
-        need not be computed.
+        (memory, direction)`. `fun` is the objective of a flat vector. `s` and
+        `y` are the last change of `x` and of the gradient, to learn from if
+        `learn` holds (then they are finite). `reset` clears the memory. Unless
+        `active` holds, the direction is not used and need not be computed.
     """
 
     init: Callable[[Any], Any]
