@@ -1,1 +1,1 @@
-"""The lane engine: what runs trials side by side, decides, records and resumes."""
+"""The lane engine, which runs trials side by side, decides, records and resumes."""
