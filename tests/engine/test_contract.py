@@ -14,7 +14,7 @@ from tests.engine.toys import dataset, line_trial
 
 from jdl import sweep, train
 from jdl.data import Dataset
-from jdl.engine import tune
+from jdl.engine import cost, tune
 from jdl.engine.contract import fingerprint, trace_hash, trace_shapes
 from jdl.engine.keys import trial_keys
 from jdl.engine.plan import lane_mesh
@@ -76,7 +76,7 @@ def test_whatever_number_of_widths_is_compiled_a_trial_is_traced_once(counted):
     ("options", "groups"),
     [
         ({"lanes": "tune"}, 1),
-        ({"lanes": 8, "stopping": sweep.asha(), "epochs": 8}, 1),
+        ({"lanes": 8, "stopping": sweep.asha(), "epochs": 8, "trials": 8}, 1),
         ({"lanes": 2}, 2),
     ],
 )
@@ -85,11 +85,13 @@ def test_a_sweep_traces_each_static_group_once(
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(tune, "SECONDS", 1e-6)
+    monkeypatch.setattr(cost, "COMPILE_SECONDS", 0.0)
     make, runs = counted
     space = {"lr": sweep.log_uniform(0.01, 0.1), "kind": sweep.choice("a", "b", static=True)}
     space = space if groups == 2 else {"lr": space["lr"]}
     options = {"epochs": 1, "trials": 16, "batch_size": 4, "eval_batch_size": 4} | options
-    sweep.run(make, space, dataset(), devices=1, **options)
+    results = sweep.run(make, space, dataset(), devices=1, **options)
+    assert results.stats["compactions"] == (2 if "stopping" in options else 0)
     widths = capsys.readouterr().err.count("lanes a device: ")
     assert options["lanes"] != "tune" or widths >= 2
     assert (runs["init"], runs["step"]) == (groups, groups)

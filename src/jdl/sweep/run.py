@@ -25,11 +25,12 @@ from jdl.engine.rules import Stopping
 from jdl.engine.run import Limits, run_trials
 from jdl.engine.snapshot import SNAPSHOT
 from jdl.engine.workload import make_workload, splits_of
+from jdl.sweep.making import MakeTrial, Making
 from jdl.sweep.population import Breeding
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
 from jdl.sweep.space import parse_space, to_json
-from jdl.sweep.trials import MakeTrial, Trials
+from jdl.sweep.trials import Trials
 from jdl.sweep.values import plain
 
 
@@ -147,19 +148,17 @@ def run(
     )
     shown = Progress(progress)
     mesh = lane_mesh(devices)
-    source = Trials(
+    making = Making(
         watched(make_trial, monitors) if monitors else make_trial,
-        parsed,
-        searcher,
         workload,
         dataset,
         mesh,
-        trials=trials,
-        lanes=lanes,
+        lanes,
         members=population is not None,
         plans=recorded_plans(out),
-        shown=shown,
+        say=shown.say,
     )
+    source = Trials(making, parsed, searcher, trials=trials)
     supply = source.supply()
     groups = supply.first.groups
     _check_deciders(source, searcher, stopping, population)
