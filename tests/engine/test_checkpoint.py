@@ -149,7 +149,7 @@ def test_other_leaves_are_refused_by_path(tmp_path, bad):
             r"the same path, .* the paths are \['a/b'\]",
         ),
         ({"a": {"/b": np.ones(2)}, "a/": {"b": np.zeros(2)}}, r"the paths are \['a//b'\]"),
-        ({"__metadata__": np.ones(2)}, "cannot have the path '__metadata__': rename the key"),
+        ({"__metadata__": np.ones(2)}, "cannot have the path '__metadata__'. Rename the key"),
         ({"\udcff": np.ones(2)}, r"cannot have the path '\\udcff'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Checkpoints: a pytree of arrays as one safetensors file, written whole or not at all."""
+"""A checkpoint is a pytree of arrays in one safetensors file, written atomically."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from jdl.engine.keys import to_keys, to_words
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be written or read, or does not fit what it is read into."""
+    """A checkpoint cannot be written or read, or does not fit the structure it is loaded into."""
 
 
 def to_bytes(arrays: PyTree, notes: Mapping[str, Any] | None = None) -> bytes:
-    """The leaves of `arrays` by path, with `notes` (JSON) and a checksum of each leaf.
+    """Serialises the leaves of `arrays` by path, with `notes` (JSON) and their checksums.
 
     Raises:
-      CheckpointError: a leaf is no array or number, or a path cannot be kept.
+      CheckpointError: a leaf is not an array or a number, or a path cannot be stored.
     """
     named = tree.named_leaves(arrays)
     if len(named) != len(jax.tree.leaves(arrays)):
         raise CheckpointError(
-            f"Two leaves have the same path, since a key holds '/': the paths are {sorted(named)}."
+            f"Two leaves have the same path, since a key has a '/'; the paths are {sorted(named)}."
         )
     leaves = {path: _native(path, leaf) for path, leaf in named.items()}
     plain = {path: _words(leaf) for path, leaf in leaves.items()}
@@ -51,9 +51,9 @@ def to_bytes(arrays: PyTree, notes: Mapping[str, Any] | None = None) -> bytes:
 
 def _native(path: str, leaf: Any) -> np.ndarray:
     """`leaf` as a contiguous array in this machine's byte order."""
-    # The format keeps this name for itself, and JSON its names as UTF-8.
+    # The format reserves this name, and JSON needs names in UTF-8.
     if path == "__metadata__" or path.encode(errors="replace").decode() != path:
-        raise CheckpointError(f"A leaf cannot have the path {path!r}: rename the key.")
+        raise CheckpointError(f"A leaf cannot have the path {path!r}. Rename the key.")
     array = leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
     if not _storable(array.dtype) or isinstance(array, np.ma.MaskedArray):
         raise CheckpointError(
@@ -72,17 +72,17 @@ def _storable(dtype: np.dtype[Any]) -> bool:
 
 
 def _words(leaf: np.ndarray) -> np.ndarray:
-    """`leaf` as safetensors' NumPy part takes it: what NumPy does not know travels as words."""
+    """`leaf` as safetensors takes it from NumPy; dtypes unknown to NumPy are stored as integers."""
     if leaf.dtype == np.complex128:
         return leaf[..., None].view(np.float64)
     return leaf if leaf.dtype.isbuiltin == 1 else leaf.view(f"u{leaf.dtype.itemsize}")
 
 
 def from_bytes(blob: bytes, source: str = "checkpoint") -> tuple[dict[str, np.ndarray], Any]:
-    """The leaves by path and the notes that `to_bytes` was given.
+    """Gives back the leaves by path and the notes passed to `to_bytes`.
 
     Raises:
-      CheckpointError: the bytes are no checkpoint, or a checksum does not match.
+      CheckpointError: the bytes are not a checkpoint, or a checksum does not match.
     """
     try:
         leaves = safetensors.numpy.load(blob)
@@ -94,7 +94,7 @@ def from_bytes(blob: bytes, source: str = "checkpoint") -> tuple[dict[str, np.nd
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{source} is not a readable checkpoint: {error}") from error
     if leaves.keys() != body["dtypes"].keys():
-        raise CheckpointError(f"{source} is corrupt: its leaves are not those it was written with.")
+        raise CheckpointError(f"{source} is corrupt: its leaves are not those that were written.")
     for path, leaf in leaves.items():
         if zlib.crc32(np.ascontiguousarray(leaf).tobytes()) != body["crc32"][path]:
             raise CheckpointError(f"{source} is corrupt: the checksum of {path!r} does not match.")
@@ -135,14 +135,14 @@ def _native_dtype(dtype: Any) -> Any:
 
 
 def write_atomically(path: pathlib.Path, blob: bytes) -> None:
-    """Writes to a temporary name, syncs and renames: at any moment `path` is whole.
+    """Writes to a temporary name, syncs and renames, so `path` is complete at any moment.
 
     Raises:
-      OSError: the folder cannot be written or the disk is full; `path` is as it was.
+      OSError: the folder cannot be written or the disk is full; `path` is unchanged.
     """
-    # The file that a link points to is replaced, not the link.
+    # This replaces the file that a link points to, not the link.
     target = pathlib.Path(os.path.realpath(path))
-    # A name of its own for each write, so that two to the same path do not mix.
+    # Each write has its own name, so that two writes to one path do not mix.
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -162,7 +162,7 @@ def save(path: str | os.PathLike[str], arrays: PyTree, notes: Any = None) -> Non
 
     Raises:
       CheckpointError: a leaf is something else, or two leaves have one path.
-      OSError: `path` cannot be written, and is as it was.
+      OSError: `path` cannot be written, and is unchanged.
     """
     write_atomically(expanded(path), to_bytes(to_words(arrays), notes))
 
@@ -179,6 +179,6 @@ def load(path: str | os.PathLike[str], like: PyTree) -> PyTree:
 
 
 def _words_like(leaf: Any) -> Any:
-    """`leaf`, or the shapes of its words where it is a typed key."""
+    """`leaf`, or the shapes of its words if it is a typed key."""
     typed = jax.dtypes.issubdtype(getattr(leaf, "dtype", bool), jax.dtypes.prng_key)
     return jax.eval_shape(to_words, leaf) if typed else leaf

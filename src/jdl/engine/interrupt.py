@@ -10,9 +10,9 @@ from jdl.engine.progress import Progress
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that Ctrl-C or SIGTERM ended early; `results` holds what is done.
+    """A run that Ctrl-C or SIGTERM ended early; `results` holds the results so far.
 
-    The same call with the same folder goes on from there.
+    The same call with the same folder resumes it.
     """
 
     def __init__(self, message: str, results: Any):

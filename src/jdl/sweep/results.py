@@ -151,12 +151,12 @@ class Results:
 
     @property
     def goal(self) -> Goal:
-        """What trials are judged by, and which way it is better."""
+        """The metric that judges trials, and its direction."""
         return Goal.from_json(self.specification)
 
     @property
     def metric(self) -> str:
-        """The name of what trials are judged by."""
+        """The name of the metric that judges trials."""
         return self.goal.metric
 
     def larger_is_better(self, metric: str) -> bool:
@@ -170,7 +170,7 @@ class Results:
         return bool(larger_is_better(metric))
 
     def score(self, trial: TrialResult) -> float:
-        """How good a trial is by the metric it is judged by; larger is better."""
+        """The score of a trial by the goal's metric; larger is better."""
         return self.goal.score(trial.metrics.get(self.metric, math.nan))
 
     @property

@@ -185,7 +185,7 @@ def _drawn(
     draws: Iterator[dict[str, float]],
     constraint: Constraint | None,
 ) -> Search:
-    """The search that turns quantiles by name into configurations, each with its repeats."""
+    """A search that turns quantiles by name into configurations, each with its repeats."""
     trials = check_count("trials", trials)
     filtered = _Filter(space, constraint)
     own = {name: space[name] for name in free_names(space)}
