@@ -14,7 +14,7 @@ from jdl.engine.program import LaneProgram, compile_lanes
 
 
 class Compiler:
-    """Programs that are being compiled, by row, in the order in which they were asked for."""
+    """The programs being compiled, by row, in the order of requests."""
 
     def __init__(self, mesh: Mesh, say: Callable[[str], None]):
         """Takes the devices.
@@ -23,13 +23,13 @@ class Compiler:
           mesh: the devices.
           say: receives a message when a program is narrowed.
         """
-        self.seconds: list[float] = []  # that each program took
+        self.seconds: list[float] = []  # of each program
         self._mesh, self._say = mesh, say
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
         self._coming: dict[int, Future[LaneProgram]] = {}
 
     def close(self) -> None:
-        """Drops the programs that were not begun."""
+        """Drops the programs whose compilation has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def begin(self, row: int, group: Group, lanes: int) -> None:
