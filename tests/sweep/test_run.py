@@ -417,10 +417,10 @@ class TestErrors:
             ({"keep": -1}, "`keep` must be an integer of at least 0, got keep=-1"),
             ({"checkpoint_seconds": -1.0}, "`checkpoint_seconds` must be in"),
             ({"checkpoint_seconds": float("nan")}, "`checkpoint_seconds` must be in"),
-            ({"lanes": True}, "`lanes` must be at least 1.*got lanes=True"),
+            ({"lanes": 0}, "`lanes` must be an integer of at least 1, got lanes=0"),
             ({"devices": []}, "`devices` needs at least one device"),
             ({"search": sweep.grid_search({"rate": 0.1})}, "search gives {'rate': 0.1}, but the"),
-            ({"search": sweep.grid_search({"rate": 0.1, "lr": 1})}, "'rate' is in one of them"),
+            ({"search": sweep.grid_search({"rate": 0.1, "lr": 1})}, "'rate' is only in one of them"),
         ],
     )
     def test_what_would_only_fail_later(self, options, message):
