@@ -177,6 +177,9 @@ def test_what_the_line_of_progress_says(clock):
         home = Home(journal=journal, trials=trials)
         home.recorder.note(s, Record(2, "settle"), Taken())
         assert home.shown.statuses == [Status(total, 3, 2, 1, 2, fraction, "0.1235", before=2)]
+    home = Home(journal=journal, trials=2)
+    home.recorder.note(s._replace(tally=Tally(reports=1)), Record(2, "settle"), Taken())
+    assert home.shown.statuses[0].fraction == 1.0  # where none is left
     for tally, sign, best in [(Tally(), -1, ""), (Tally(best=2.5), 1, "2.5")]:
         home = Home(journal=journal, sign=sign)
         home.recorder.note(s._replace(tally=tally), Record(2, "settle"), Taken())

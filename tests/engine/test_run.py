@@ -56,7 +56,13 @@ class Run:
             return collect(row)
 
         self.executor.collect, self.compiled = counted, []
-        compile_row = self.executor.compile
+        compile_row, join, self.joined = self.executor.compile, self.executor.join, []
+
+        def joining(group, lanes, width):
+            self.joined.append((group.label, lanes, width))
+            join(group, lanes, width)
+
+        self.executor.join = joining
         self.executor.compile = lambda row: (self.compiled.append(row), compile_row(row))
         groups = [group(label, *size) for label, size in self.groups.items()]
         queued = [
@@ -114,11 +120,11 @@ def test_what_was_compiled_is_counted_and_what_it_took_is_added():
     assert stats.busy == 1.0 and stats.lane_steps == 2 * 2 * 8 * 5
 
 
-@pytest.mark.parametrize(("policy", "lanes"), [(ORDERED, [6, 5]), (FREE, [4, 10])])
-def test_rows_are_as_wide_as_planned_or_as_there_are_devices(policy, lanes):
+@pytest.mark.parametrize(("policy", "widths"), [(ORDERED, [6, 5]), (FREE, [4, 10])])
+def test_rows_are_as_wide_as_planned_or_as_there_are_devices(policy, widths):
     one = Run(None, "ab", policy, a=(2, 3), b=(5, 1))
     one.start()
-    assert one.executor._widths == lanes
+    assert one.joined == [("a", 2, widths[0]), ("b", 5, widths[1])]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 2.5])
@@ -222,11 +228,12 @@ def test_a_group_that_comes_later_is_compiled_and_its_plan_noted(tmp_path):
     one = Run(tmp_path, "a", it, a=(2, 1))
     with pytest.raises(Killed):
         one.start(at=2, then=killed, supply=learning([]))
-    assert one.compiled == [0, 1] and one.executor._widths == [2, 6]
+    assert one.compiled == [0, 1] and one.joined == [("a", 2, 2), ("b", 2, 6)]
     # The snapshot is of the turn before any, so that the search is asked and told again.
     assert one.start(supply=learning([]), trials=2).complete
     assert one.notes["plans"]["b"]["lanes"] == 2 and one.counts == {"done": 2}
-    assert one.notes["plans"].keys() == {"a", "b"} and one.executor._widths == [2, 6]
+    assert one.notes["plans"].keys() == {"a", "b"}
+    assert one.joined == [("a", 2, 2), ("b", 2, 6)]
 
 
 def test_where_no_order_counts_all_segments_are_collected_before_it_stops(tmp_path):
