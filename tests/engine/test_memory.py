@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 from tests.engine.toys import dataset, line_trial
 
 from jdl import sweep
@@ -117,3 +119,72 @@ def test_out_of_memory_while_running_halves_the_width_and_goes_on(monkeypatch):
     assert narrowed.count("done") == 12
     for one, other in zip(whole.trials, narrowed.trials, strict=True):
         assert one.metrics["valid_loss"] == pytest.approx(other.metrics["valid_loss"], rel=1e-5)
+
+
+def device(platform, stats=None):
+    return SimpleNamespace(platform=platform, memory_stats=lambda: stats)
+
+
+@pytest.mark.parametrize(
+    ("platform", "stats", "expected"),
+    [
+        ("cpu", None, 300),  # nine tenths of 1000 bytes, shared by three devices
+        ("gpu", {"bytes_limit": 1000}, 900),
+        ("gpu", {"other": 5}, None),
+        ("gpu", None, None),
+    ],
+)
+def test_what_programs_may_take_of_a_device(monkeypatch, platform, stats, expected):
+    monkeypatch.setattr(memory, "_available", lambda: 1000)
+    mesh = mock.Mock(spec=Mesh, devices=np.array([device(platform, stats)] * 3), size=3)
+    assert memory.device_bytes(mesh) == expected
+
+
+def test_a_machine_that_does_not_say_what_is_available(monkeypatch):
+    monkeypatch.setattr(memory, "_available", lambda: None)
+    mesh = mock.Mock(spec=Mesh, devices=np.array([device("cpu")]), size=1)
+    assert memory.device_bytes(mesh) is None
+
+
+def test_what_the_system_says_is_available(monkeypatch):
+    text = "MemTotal:  900 kB\nMemAvailable:   123 kB\nMemFree: 7 kB\n"
+    monkeypatch.setattr(memory.pathlib.Path, "read_text", lambda self: text)
+    assert memory._available() == 123 * 1024
+    monkeypatch.setattr(memory.pathlib.Path, "read_text", lambda self: "MemFree: 7 kB\n")
+    known = {"SC_AVPHYS_PAGES": 11, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(memory.os, "sysconf", known.__getitem__)
+    assert memory._available() == 11 * 4096
+
+    def missing(*_):
+        raise OSError("no such file")
+
+    monkeypatch.setattr(memory.pathlib.Path, "read_text", missing)
+    assert memory._available() == 11 * 4096
+    monkeypatch.setattr(memory.os, "sysconf", missing)
+    assert memory._available() is None
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1024**2 - 1, "1024 KiB"),
+        (1024**2, "1 MiB"), (5.4 * 1024**2, "5 MiB"), (1024**3, "1.0 GiB"),
+        (2.26 * 1024**3, "2.3 GiB"),
+    ],
+)  # fmt: skip
+def test_bytes_in_words(count, said):
+    assert memory.readable(count) == said
+
+
+def test_running_out_while_compiling_one_lane_is_an_error(monkeypatch):
+    monkeypatch.setattr(memory, "device_bytes", lambda mesh: None)
+    said = []
+
+    def build(lanes):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        memory.widest_that_fits(build, 5, lane_mesh(1), said.append)
+    assert said == [
+        f"Narrowed to {lanes} lanes a device: compiling ran out of memory." for lanes in (2, 1)
+    ]

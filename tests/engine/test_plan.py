@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import types
+from unittest import mock
+
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 from tests.engine.toys import dataset, line_trial
 
+from jdl import tree
 from jdl.engine import plan
 from jdl.engine.contract import trace_shapes
-from jdl.engine.plan import lane_bytes, lane_mesh, make_plan
+from jdl.engine.plan import even_width, lane_bytes, lane_mesh, make_plan
 from jdl.engine.workload import make_workload
 
 
@@ -56,3 +62,104 @@ def test_the_given_width_is_taken(toy):
     assert make_plan(*toy, 5, lane_mesh(1), lanes=3).lanes == 3
     with pytest.raises(ValueError, match=r"`lanes` must be an integer of at least 1, got lanes=0"):
         make_plan(*toy, 5, lane_mesh(1), lanes=0)
+
+
+def accelerator(limit):
+    """The mesh of three devices that say to have so much memory; None where they do not say."""
+
+    class Device:
+        platform, device_kind = "gpu", "card"
+
+        def memory_stats(self):
+            return limit and {"bytes_limit": limit}
+
+    devices = np.array([Device() for _ in range(3)])
+    return mock.Mock(spec=Mesh, devices=devices, size=3)
+
+
+def test_an_accelerator_takes_what_half_its_memory_holds(toy, monkeypatch):
+    work, shapes = toy
+    each, data = lane_bytes(work, shapes), tree.nbytes(work.splits)
+    mesh = accelerator(2 * (data + 7 * each + 3) + 1)
+    chosen = make_plan(work, shapes, 10_000, mesh)
+    assert chosen[:4] == (7, 3, 2, each)
+    assert chosen.reason == (
+        f"7 lanes on each of 3 devices: {plan.readable(each)} a lane, "
+        f"{plan.readable(7 * each + 3)} of memory for lanes"
+    )
+    # 16 GiB where nothing is said, and never more than 4096 lanes.
+    assert make_plan(work, shapes, 10**6, accelerator(None)).lanes == even_width(4096, 10**6, 3)
+    wide = shapes._replace(lane=shapes.lane._replace(state=np.zeros(10**7, np.float32)))
+    at_least = lane_bytes(work, wide)
+    most = (8 * 2**30 - data) // at_least
+    assert make_plan(work, wide, 10**6, accelerator(None)).lanes == even_width(most, 10**6, 3)
+    with pytest.raises(ValueError, match=r"Not even one lane fits card: .* a lane, 0 B of memory"):
+        make_plan(work, shapes, 9, accelerator(2 * data - 2))
+    assert make_plan(work, shapes, 9, accelerator(2 * (data + each))).lanes == 1
+
+
+def test_a_large_lane_is_not_unrolled_and_has_a_neighbour(toy, monkeypatch):
+    work, shapes = toy
+    monkeypatch.setattr(plan, "cache_bytes", lambda: 1)
+    assert make_plan(work, shapes, 100, lane_mesh(1))[:3] == (2, 1, 2)
+    # A lane touches its state, half as much again and its batch four times: 2**20 exactly.
+    batch = 4 * tree.nbytes(work.batch)
+    for more, unroll in ((0, 2), (2, 1)):
+        state = np.zeros((2**20 - batch) * 2 // 3 // 4 + more, np.float32)
+        big = shapes._replace(lane=shapes.lane._replace(state=state))
+        assert make_plan(work, big, 100, lane_mesh(1)).unroll == unroll
+        assert make_plan(work, big, 100, lane_mesh(2), lanes=5)[:3] == (5, 2, unroll)
+    monkeypatch.setattr(plan, "cache_bytes", lambda: 1000 * lane_bytes(work, shapes))
+    assert make_plan(work, shapes, 10**5, lane_mesh(1)).lanes == even_width(32, 10**5, 1)
+
+
+@pytest.mark.parametrize(
+    ("most", "trials", "devices", "width"),
+    [(10, 10, 1, 10), (10, 11, 1, 6), (7, 50, 2, 7), (7, 29, 2, 5), (4, 1, 8, 1)],
+)
+def test_no_wider_than_fills_each_round(most, trials, devices, width):
+    assert even_width(most, trials, devices) == width
+
+
+def test_the_devices_that_are_chosen():
+    local = jax.local_devices()
+    assert list(lane_mesh().devices) == local and lane_mesh().axis_names == ("lanes",)
+    assert list(lane_mesh(3).devices) == local[:3]
+    assert list(lane_mesh([local[2], local[0]]).devices) == [local[2], local[0]]
+    assert lane_mesh(len(local)).size == len(local) and lane_mesh(1).size == 1
+    for wrong in (0, len(local) + 1, -1):
+        with pytest.raises(ValueError, match=f"from 1 to {len(local)}, the local .* got {wrong}"):
+            lane_mesh(wrong)
+    with pytest.raises(ValueError, match="needs at least one device, got none"):
+        lane_mesh([])
+
+
+def test_every_core_is_a_device_unless_somebody_said_otherwise(monkeypatch):
+    set_to = []
+    monkeypatch.setattr(plan.jax.config, "update", lambda *pair: set_to.append(pair))
+    plan.use_all_cores()
+    assert set_to == []  # the tests have said: eight
+    monkeypatch.setattr(plan, "jax", types.SimpleNamespace(
+        config=types.SimpleNamespace(jax_num_cpu_devices=-1, update=lambda *p: set_to.append(p))
+    ))  # fmt: skip
+    monkeypatch.setattr(plan.os, "sched_getaffinity", lambda process: {3, 5, 6}, raising=False)
+    plan.use_all_cores()
+    assert set_to == [("jax_num_cpu_devices", 3)]
+    monkeypatch.delattr(plan.os, "sched_getaffinity")
+    for cores, expected in ((7, 7), (None, 1)):
+        monkeypatch.setattr(plan.os, "cpu_count", lambda cores=cores: cores)
+        assert plan._usable_cores() == expected
+
+
+def test_the_size_of_the_cache(monkeypatch):
+    texts = iter(["512K\n", "", "2M"])
+    monkeypatch.setattr(plan.pathlib.Path, "read_text", lambda self: next(texts))
+    assert plan.cache_bytes() == 512 * 1024
+    assert plan.cache_bytes() == plan.cache_bytes() == 2**20
+
+
+@pytest.mark.parametrize("lanes", [0, -2, True, 2.0, "3"])
+def test_widths_that_are_refused(toy, lanes):
+    with pytest.raises(ValueError, match="`lanes` must be at least 1, 'tune' or None, got lanes="):
+        make_plan(*toy, 5, lane_mesh(1), lanes=lanes)
+    assert make_plan(*toy, 5, lane_mesh(1), lanes=1).reason == "1 lanes a device, as given"

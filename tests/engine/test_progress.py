@@ -65,3 +65,88 @@ def test_silence(capsys):
     quiet.update(status(0.5))
     quiet.close()
     assert capsys.readouterr().err == ""
+
+
+def test_the_whole_line():
+    line = progress._line(status(0.25, done=20, stopped=5, best="0.5"), 50.0)
+    assert line == (
+        "━━╌╌╌╌╌╌╌╌ 25/100 trials · 8 running · 5 stopped · best report 0.5 · 0.5 trials/s · "
+        "2m30s left"
+    )
+    assert progress._line(status(0.0), 50.0) == "╌╌╌╌╌╌╌╌╌╌ 0/100 trials · 8 running"
+    # What had ended before has no part in the rate of this process.
+    same = progress._line(status(1.0, done=20, diverged=1, before=21), 50.0)
+    assert same == "━━━━━━━━━━ 21/100 trials · 8 running · 1 diverged · 0s left"
+    assert "trials/s" not in progress._line(status(0.5, done=20), 0.0)
+    assert "0.2 trials/s" in progress._line(status(0.5, done=22, before=20), 10.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.4, "0s"), (59.4, "59s"), (59.6, "1m00s"), (61, "1m01s"), (3599.4, "59m59s"),
+        (3600, "1h00m"), (3660, "1h01m"), (86399, "23h59m"),
+    ],
+)  # fmt: skip
+def test_seconds_as_a_person_says_them(seconds, said):
+    assert progress._duration(seconds) == said
+
+
+def test_lines_are_a_tenth_and_two_seconds_apart(clock, capsys):
+    shown = Progress()
+
+    def printed(now, fraction):
+        clock[0] = now
+        shown.update(status(fraction))
+        return capsys.readouterr().err != ""
+
+    assert not printed(1.99, 0.5) and not printed(9.0, 0.09)
+    assert printed(9.0, 0.1)
+    assert not printed(20.0, 0.19) and not printed(10.9, 0.5)
+    assert printed(11.0, 0.2)
+    assert not printed(12.9, 1.0) and printed(13.0, 1.0)
+
+
+def test_on_a_terminal_the_line_lives(clock, capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress.Console, "is_terminal", property(lambda self: True))
+    monkeypatch.setattr(progress, "Live", Lived)
+    shown = Progress()
+    clock[0] = 0.5
+    shown.update(status(0.01))
+    (live,) = Lived.made
+    shown.close()
+    assert live.calls == ["start", "╌╌╌╌╌╌╌╌╌╌ 0/100 trials · 8 running · 50s left", "stop"]
+    assert live.options["transient"] is True and live.options["refresh_per_second"] == 8
+    assert live.text.no_wrap is True and live.text.overflow == "ellipsis"
+    assert capsys.readouterr().err == ""
+    # Nothing lives where nothing is shown.
+    quiet = Progress(shown=False)
+    quiet.update(status(0.5))
+    quiet.close()
+    assert Lived.made == [live]
+
+
+class Lived:
+    """In place of a live line: what is called."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, **options):
+        self.options, self.calls, self.text = options, [], None
+        self.made.append(self)
+
+    def start(self):
+        self.calls.append("start")
+
+    def update(self, text):
+        self.calls.append(text.plain)
+        self.text = text
+
+    def stop(self):
+        self.calls.append("stop")
+
+
+def test_a_long_line_is_not_broken(clock, capsys):
+    Progress().say("word " * 99)
+    assert capsys.readouterr().err == "word " * 99 + "\n"
