@@ -78,6 +78,8 @@ def test_the_whole_line():
     same = progress._line(status(1.0, done=20, diverged=1, before=21), 50.0)
     assert same == "━━━━━━━━━━ 21/100 trials · 8 running · 1 diverged · 0s left"
     assert "trials/s" not in progress._line(status(0.5, done=20), 0.0)
+    assert "40.0 trials/s" in progress._line(status(0.5, done=20), 0.5)
+    assert status(0.5).before == 0
     assert "0.2 trials/s" in progress._line(status(0.5, done=22, before=20), 10.0)
 
 
@@ -93,6 +95,7 @@ def test_seconds_as_a_person_says_them(seconds, said):
 
 
 def test_lines_are_a_tenth_and_two_seconds_apart(clock, capsys):
+    clock[0] = 100.0
     shown = Progress()
 
     def printed(now, fraction):
@@ -100,11 +103,11 @@ def test_lines_are_a_tenth_and_two_seconds_apart(clock, capsys):
         shown.update(status(fraction))
         return capsys.readouterr().err != ""
 
-    assert not printed(1.99, 0.5) and not printed(9.0, 0.09)
-    assert printed(9.0, 0.1)
-    assert not printed(20.0, 0.19) and not printed(10.9, 0.5)
-    assert printed(11.0, 0.2)
-    assert not printed(12.9, 1.0) and printed(13.0, 1.0)
+    assert not printed(101.99, 0.5) and not printed(109.0, 0.09)
+    assert printed(102.0, 0.1)
+    assert not printed(120.0, 0.195) and not printed(103.9, 0.5)
+    assert printed(104.0, 0.2)
+    assert not printed(105.9, 1.0) and printed(106.0, 1.0)
 
 
 def test_on_a_terminal_the_line_lives(clock, capsys, monkeypatch):
@@ -147,6 +150,8 @@ class Lived:
         self.calls.append("stop")
 
 
-def test_a_long_line_is_not_broken(clock, capsys):
-    Progress().say("word " * 99)
-    assert capsys.readouterr().err == "word " * 99 + "\n"
+def test_a_long_line_is_not_broken_or_coloured(clock, capsys):
+    shown = Progress()
+    shown._console = progress.Console(stderr=True, force_terminal=True, width=80)
+    shown.say("3 words " * 99)
+    assert capsys.readouterr().err == "3 words " * 99 + "\n"

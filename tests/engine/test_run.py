@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.engine.pretended import EVERY, REPORTS, PretendedExecutor, group
 
-from jdl.engine import run, snapshot
+from jdl.engine import snapshot
 from jdl.engine.checkpoint import CheckpointError
 from jdl.engine.events import Queued
 from jdl.engine.goal import Goal
@@ -70,8 +70,7 @@ class Run:
             for trial, label in enumerate(self.trials)
         ]
         first = Given(queued, [(q.trial, {"lr": q.trial}) for _, q in queued], groups)
-        nothing = Supply("grid", first, lambda n: Given(), lambda ends: None, lambda: 0, False)
-        supply = supply(first) if supply else nothing
+        supply = (supply or given)(first)
         self.journal = Journal(self.folder)
         try:
             self.journal.begin({}, ["valid_loss"], first.configs)
@@ -86,6 +85,11 @@ class Run:
         finally:
             if self.folder is not None:
                 self.journal.close()
+
+
+def given(first):
+    """A search that has no further trials."""
+    return Supply("grid", first, lambda n: Given(), lambda ends: None, lambda: 0, False)
 
 
 def killed():
@@ -107,7 +111,8 @@ def test_a_run_to_its_end(clock):
     assert stats.lane_steps == 6 * 8 * 5 and stats.seconds == 3.5 and not stats.out_of_time
     assert stats.busy == 1.0 and stats.compile_seconds == 0.0
     assert one.counts == {"done": 3} and len(one.table) == 24
-    assert one.progress.said == []
+    assert one.progress.said == [] and "checkpoint" not in one.notes
+    assert Limits() == (float("inf"), 10, 30.0)
 
 
 def test_what_was_compiled_is_counted_and_what_it_took_is_added():
@@ -175,12 +180,6 @@ def test_snapshots_come_at_growing_distances(tmp_path, clock, monkeypatch, secon
     monkeypatch.setattr(snapshot, "write", noted)
     stats = one_second_a_turn(Run(tmp_path), clock, Limits(checkpoint_seconds=seconds))
     assert written == turns and stats.complete and not stats.out_of_time
-
-
-def test_no_snapshot_is_taken_in_memory():
-    one = Run(None)
-    stats = one.start(Limits(checkpoint_seconds=0.0))
-    assert stats.complete and "checkpoint" not in one.notes
 
 
 def test_a_killed_run_goes_back_to_its_snapshot(tmp_path, clock):
@@ -299,7 +298,3 @@ def test_a_snapshot_that_does_not_fit_the_journal_is_refused(tmp_path):
     journal.close()
     with pytest.raises(CheckpointError, match="have trials in different lanes"):
         one.start()
-
-
-def test_the_defaults_of_limits():
-    assert Limits() == (float("inf"), 10, 30.0) and run.FIRST_SNAPSHOT == 1.0
