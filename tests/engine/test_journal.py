@@ -148,6 +148,30 @@ def test_a_search_that_gives_the_same_again(journal):
         journal.check_asked([(4, {"lr": 1.0}), (5, {"lr": 3.0})], "grid")
 
 
+def test_the_first_and_the_last_of_many_are_checked(journal):
+    given = [(trial, {"lr": float(trial)}) for trial in (4, 5, 6)]
+    journal.asked(1, 3, given)
+    journal.check_asked(given, "grid")
+    for wrong in (0, 2):
+        other = [(t, {"lr": 9.0} if at == wrong else c) for at, (t, c) in enumerate(given)]
+        with pytest.raises(StoreError, match=f"for trial {given[wrong][0]}, where"):
+            journal.check_asked(other, "grid")
+
+
+def test_lineage_is_of_its_turn(journal):
+    journal.append(turn(7, bred=[Bred(2, 5, 3, {"lr": 0.5})]))
+    journal.append(turn(8, bred=[Bred(2, 6, 1, {})]))
+    journal.roll_back(7)
+    assert journal.lineage() == [Bred(2, 5, 3, {"lr": 0.5})]
+    journal.roll_back(6)
+    assert journal.lineage() == []
+
+
+def test_no_state_is_kept_unless_it_is_said(journal):
+    journal.append(turn(1), states=[(0, 0.5, blob(1))])
+    assert journal.scores() == {}
+
+
 def test_trials_that_start_again(journal):
     journal.append(turn(1, (1, DONE, 2), started=[(0, 0), (1, 1)]), [(0, 2, 0.5), (1, 2, 0.4)])
     journal.forget_running()
