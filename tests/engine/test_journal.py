@@ -167,6 +167,15 @@ def test_lineage_is_of_its_turn(journal):
     assert journal.lineage() == []
 
 
+def test_before_the_first_turn_the_last_one_is_none():
+    empty = Journal(None)
+    empty.begin({}, ["loss"], [])
+    assert empty.last_turn() == 0
+    empty.append(Record(3, "segment"), [(0, 2, 0.5)])
+    assert empty.last_turn() == 3
+    empty.close()
+
+
 def test_no_state_is_kept_unless_it_is_said(journal):
     journal.append(turn(1), states=[(0, 0.5, blob(1))])
     assert journal.scores() == {}

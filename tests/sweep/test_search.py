@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 
 import numpy as np
 import pytest
@@ -186,3 +187,59 @@ def test_sobol_repeats_its_points_with_every_seed():
     configs = sweep.sobol_search(SPACE, 9).ask(9)
     assert [c["seed"] for c in configs] == [0, 1, 2] * 3
     assert len({c["lr"] for c in configs}) == 3
+
+
+def test_each_hyperparameter_has_the_stream_of_its_name():
+    for seed in (0, 5):
+        streams = {n: np.random.default_rng([seed, zlib.crc32(n.encode())]) for n in ("lr", "opt")}
+        quantiles = [{name: stream.random() for name, stream in streams.items()} for _ in range(3)]
+        configs = sweep.random_search(SPACE, 9, seed).ask(9)[::3]
+        expected = [{n: SPACE[n].at(q[n]) for n in q} | {"seed": 0} for q in quantiles]
+        assert configs == expected
+    assert sweep.random_search(SPACE, 9).ask(9) == sweep.random_search(SPACE, 9, 0).ask(9)
+
+
+def test_the_points_of_sobol_are_those_of_scipy():
+    """A coordinate for each number of a range first, then one for each choice; 64 at a time."""
+    for seed in (0, 3):
+        sequence = stats.qmc.Sobol(2, scramble=True, rng=np.random.default_rng(seed))
+        points = np.concatenate([sequence.random(64), sequence.random(64)])
+        space = {"opt": sweep.choice("a", "b"), "one": 7.0, "lr": sweep.uniform(2.0, 5.0)}
+        configs = sweep.sobol_search(space, 70, seed).ask(70)
+        assert [c["lr"] for c in configs] == pytest.approx(2.0 + 3.0 * points[:70, 0], rel=1e-12)
+        assert [c["opt"] for c in configs] == ["ab"[int(2 * u)] for u in points[:70, 1]]
+        assert {c["one"] for c in configs} == {7.0}
+    assert sweep.sobol_search(space, 9).ask(9) == sweep.sobol_search(space, 9, 0).ask(9)
+    (only,) = sweep.sobol_search({"one": 7.0}, 1).ask(3)
+    assert only == {"one": 7.0}
+
+
+def test_a_constraint_is_named_by_its_verdicts_on_256_draws():
+    space = parse_space({"a": sweep.uniform(0.0, 1.0), "seed": sweep.seeds(2)})
+    random, seen = np.random.default_rng(0), []
+    search = sweep.random_search(space, 1, constraint=lambda c: seen.append(c) or c["a"] < 0.3)
+    draws = [{n: space[n].at(random.random()) for n in space} for _ in range(256)]
+    assert seen == [{"a": draw["a"]} for draw in draws]
+    verdicts = bytes(draw["a"] < 0.3 for draw in draws)
+    assert search.name == f"random under a constraint ({zlib.crc32(verdicts):08x})"
+    assert (
+        sweep.sobol_search(space, 2).name == "sobol"
+        and sweep.grid_search({"a": sweep.integer(1, 2)}).name == "grid"
+    )
+
+
+def test_what_a_search_that_does_not_learn_is_told_changes_nothing():
+    search = sweep.random_search(SPACE, 6)
+    first = search.ask(3)
+    search.tell(first, [1.0, 2.0, 3.0])
+    assert first + search.ask(3) == sweep.random_search(SPACE, 6).ask(6)
+    assert not search.adaptive and search.facts() == {}
+
+
+def test_rejected_draws_in_a_row_are_counted_anew_after_each_that_is_accepted(monkeypatch):
+    monkeypatch.setattr("jdl.sweep.search.MOST_REJECTED", 3)
+    verdicts = iter([True] * 256 + [False, False, True, False, False, True, False, False, False])
+    search = sweep.random_search({"a": sweep.uniform(0, 1)}, 9, constraint=lambda c: next(verdicts))
+    assert len(search.ask(2)) == 2 and search.facts() == {"rejected": 4}
+    with pytest.raises(ValueError, match="3 draws in a row do not satisfy the constraint"):
+        search.ask(1)
