@@ -74,8 +74,8 @@ def test_the_first_write_is_whole_or_not_there(tmp_path):
     assert journal.begin({"steps": 4}, ["loss"], CONFIGS, plans={"": {"lanes": 3}}) is False
     assert journal.begin({"steps": 4}, ["loss"], CONFIGS) is True
     assert len(journal.notes()["run"]) == 32
+    assert recorded_plans(tmp_path) == {"": {"lanes": 3}}  # while it runs, too
     journal.close()
-    assert recorded_plans(tmp_path) == {"": {"lanes": 3}}
     assert recorded_plans(tmp_path / "elsewhere") == recorded_plans(None) == {}
 
 
