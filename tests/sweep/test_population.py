@@ -262,3 +262,79 @@ def test_what_a_member_ends_with_is_what_it_is_said_to_be():
     for member, said in zip(ensemble.trials, ensemble.predictions(x), strict=True):
         loss = -np.log(said[np.arange(len(y)), y]).mean()
         assert loss == pytest.approx(results.trials[member].metrics["valid_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "dimension,start,factor,right",
+    [
+        (sweep.integer(1, 10**6), 3, 1.2, 4),  # 3.6 rounded
+        (sweep.integer(1, 10**6), 1, 1.2, 2),  # 1.2 is 1 again, so the next one
+        (sweep.integer(1, 10**6), 3, 0.9, 2),
+        (sweep.integer(1, 10**6), 10**6, 1.2, 10**6),
+        (sweep.integer(-(10**6), 10**6), -1, 1.2, -2),
+        (sweep.integer(1, 9), 5, 1.2, 6),
+        (sweep.choice(32, 8, 64), 32, 1.2, 64),
+        (sweep.choice(0.1, 0.2, 0.7), np.float32(0.2), 1.2, 0.7),
+        (sweep.choice(0.1, 0.2, 0.7), np.float32(0.7), 0.8, 0.2),
+        (sweep.log_grid(1 / 3, 2 / 3, 3), np.float32(1 / 3), 0.8, 1 / 3),
+        (sweep.uniform(0.1, 0.7), np.float32(0.7), 1.2, 0.7),
+    ],
+)
+def test_a_number_moves_to_a_value_of_its_dimension(dimension, start, factor, right):
+    space = {"n": dimension}
+    population = sweep.pbt(quantile=0.5, resample=0.0, perturb=(factor, factor)).start(space, 0)
+    moved = population.evolve(1, [0, 1], [0.0, 1.0], [{"n": start}] * 2)[0].numbers["n"]
+    assert moved == right and type(moved) is type(right)
+
+
+def test_the_far_end_is_a_value_of_each_dimension():
+    for made in (
+        sweep.integer(1, 6), sweep.integer(1, 10**6), sweep.integer(0, 2**60, static=True),
+        sweep.choice(3, 7), sweep.grid(0, 1, 3), sweep.log_grid(1, 4, 3), sweep.seeds(3),
+        sweep.folds(3), sweep.uniform(0.1, 0.7), sweep.log_uniform(0.1, 0.7),
+    ):  # fmt: skip
+        last = made.points[-1] if made.points else (made.arguments["high"] if made.static
+            else made.arguments[1])  # fmt: skip
+        assert made.at(1.0) == last, made
+
+
+def test_what_lanes_held_comes_back_as_the_values_of_the_space(tmp_path):
+    space = {
+        "lr": sweep.choice(0.01, 0.02, 0.03),
+        "n": sweep.integer(1, 5),
+        "wide": sweep.integer(1, 10**6),
+        "seed": sweep.seeds(3),
+    }
+    configs = [
+        {"lr": lr, "n": n, "wide": 3, "seed": s}
+        for s, (lr, n) in enumerate([(0.01, 5), (0.02, 2), (0.03, 4)])
+    ]
+    given = iter(configs)
+    search = sweep.Search(lambda n: [c for _, c in zip(range(n), given)], lambda *_: None, "three")
+    results = run(
+        sweep.pbt(quantile=0.5, resample=0.0),
+        space,
+        trials=3,
+        search=search,
+        out=tmp_path / "run",
+    )
+    assert results.lineage()
+    configurations = [t.config for t in results.trials] + [b.numbers for b in results.lineage()]
+    for config in configurations:
+        assert config["lr"] in space["lr"].points
+        assert config["n"] in space["n"].points
+        assert all(type(config[name]) is int for name in ("n", "wide", "seed"))
+    assert [t.config["seed"] for t in results.trials] == [0, 1, 2]
+    assert any(b.numbers["wide"] != 3 for b in results.lineage())
+    # Members that copied each other are no seeds of one configuration.
+    assert [len(s.trials) for s in results.configurations()] == [1, 1, 1]
+    assert results.seed_name is None
+    assert all(math.isnan(s.stderr) for s in results.configurations())
+    assert [t.config for t in sweep.read(tmp_path / "run").trials] == [
+        t.config for t in results.trials
+    ]
+
+
+def test_a_population_across_folds_is_refused():
+    with pytest.raises(ValueError, match="takes no `population`"):
+        sweep.cross_validate(lambda hp: None, LINE, dataset(), 3, population=sweep.pbt())

@@ -52,10 +52,16 @@ def cross_validate(
       arguments: other arguments of `run`.
 
     Raises:
-      ValueError: the space has an entry "fold", or there are fewer examples than folds.
+      ValueError: the space has an entry "fold", there are fewer examples than
+        folds, or there is a population, whose members would copy across folds.
     """
     if FOLD in space:
-        raise ValueError(f"`space` must not have an entry {FOLD!r}; cross_validate adds it.")
+        raise ValueError(f"`space` must not have an entry {FOLD!r}: cross_validate adds it.")
+    if arguments.get("population") is not None:
+        raise ValueError(
+            "cross_validate takes no `population`: a member that copies one of another fold has "
+            "seen what it is validated on."
+        )
     whole = {**parse_space(space), FOLD: fold_axis(folds)}
     rows = -(-batch_size // (folds - 1))
     dealt = deal(Dataset(*data), folds, seed)

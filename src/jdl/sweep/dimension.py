@@ -25,7 +25,7 @@ class Dimension(NamedTuple):
       arguments: that function's arguments, as JSON holds them.
       static: whether it changes the program: each of its values is compiled apart.
       points: all its values, in order; None where there are infinitely many.
-      at: the value at quantile `u` in [0, 1); uniform `u` draw it at random.
+      at: the value at quantile `u` in [0, 1]; uniform `u` draw it at random.
       when: the conditions under which it exists, each the name of another
         hyperparameter and the values that it must have one of; see `when`.
     """
@@ -83,7 +83,7 @@ def integer(low: Whole, high: Whole, *, static: bool = False) -> Dimension:
     span = high - low + 1
     points = tuple(range(low, high + 1)) if span <= 10_000 else None
     arguments = {"low": low, "high": high, "static": True} if static else [low, high]
-    return Dimension("integer", arguments, static, points, lambda u: low + int(u * span))
+    return Dimension("integer", arguments, static, points, lambda u: min(high, low + int(u * span)))
 
 
 def choice(*options: Any, static: bool | None = None) -> Dimension:
@@ -121,7 +121,7 @@ def choice(*options: Any, static: bool | None = None) -> Dimension:
     arguments: Any = listed(points)
     if numeric and fixed:
         arguments = {"options": arguments, "static": True}
-    return Dimension("choice", arguments, fixed, points, lambda u: points[int(u * len(points))])
+    return Dimension("choice", arguments, fixed, points, _pick(points))
 
 
 def log_grid(low: Real, high: Real, count: Whole) -> Dimension:
@@ -133,9 +133,7 @@ def log_grid(low: Real, high: Real, count: Whole) -> Dimension:
     low, high = _bounds("log_grid", low, high, "(0, inf)")
     count = _count("log_grid", count)
     points = _between("log_grid", low, high, np.geomspace(low, high, count), 6)
-    return Dimension(
-        "log_grid", [low, high, count], False, points, lambda u: points[int(u * count)]
-    )
+    return Dimension("log_grid", [low, high, count], False, points, _pick(points))
 
 
 def grid(low: Real, high: Real, count: Whole) -> Dimension:
@@ -147,7 +145,7 @@ def grid(low: Real, high: Real, count: Whole) -> Dimension:
     low, high = _bounds("grid", low, high)
     count = _count("grid", count)
     points = _between("grid", low, high, np.linspace(low, high, count), 12)
-    return Dimension("grid", [low, high, count], False, points, lambda u: points[int(u * count)])
+    return Dimension("grid", [low, high, count], False, points, _pick(points))
 
 
 def seeds(count: Whole) -> Dimension:
@@ -158,7 +156,8 @@ def seeds(count: Whole) -> Dimension:
     masks.
     """
     count = _count("seeds", count)
-    return Dimension("seeds", count, False, tuple(range(count)), lambda u: int(u * count))
+    points = tuple(range(count))
+    return Dimension("seeds", count, False, points, _pick(points))
 
 
 def folds(count: Whole) -> Dimension:
@@ -166,7 +165,8 @@ def folds(count: Whole) -> Dimension:
     count = _count("folds", count)
     if count < 2:
         raise ValueError(f"`count` of `folds` must be at least 2, got {count}.")
-    return Dimension("folds", count, False, tuple(range(count)), lambda u: int(u * count))
+    points = tuple(range(count))
+    return Dimension("folds", count, False, points, _pick(points))
 
 
 def when(name: str, values: Any, then: Any) -> Dimension:
@@ -218,6 +218,22 @@ def as_dimension(value: Any) -> Dimension:
     return choice(value, static=None if isinstance(value, float) else True)
 
 
+def nearest(dimension: Dimension, number: Real) -> Any:
+    """The value of a dimension of numbers that is nearest to `number`, such as a lane's.
+
+    A lane holds 32 bits, so 0.2 comes back from it as 0.20000000298.
+
+    >>> nearest(choice(0.1, 0.2), np.float32(0.2)), nearest(integer(1, 10**6), 5.0)
+    (0.2, 5)
+    """
+    value = plain(number)
+    if dimension.points is not None:
+        return min(dimension.points, key=lambda point: abs(point - value))
+    low, high = dimension.at(0.0), dimension.at(1.0)
+    inside = min(high, max(low, value))
+    return round(inside) if dimension.kind == "integer" else float(inside)
+
+
 KINDS: dict[str, Callable[..., Dimension]] = {
     "uniform": uniform,
     "log_uniform": log_uniform,
@@ -228,6 +244,11 @@ KINDS: dict[str, Callable[..., Dimension]] = {
     "seeds": seeds,
     "folds": folds,
 }
+
+
+def _pick(points: tuple[Any, ...]) -> Callable[[float], Any]:
+    """Gives the point at a quantile."""
+    return lambda u: points[min(int(u * len(points)), len(points) - 1)]
 
 
 def _bounds(

@@ -11,7 +11,7 @@ import numpy as np
 from jdl._checks import check_number
 from jdl.engine.events import Bred
 from jdl.engine.rules import Exchange, Population
-from jdl.sweep.dimension import REPEATS, Dimension
+from jdl.sweep.dimension import REPEATS, Dimension, nearest
 from jdl.sweep.space import Space
 
 
@@ -36,12 +36,16 @@ def pbt(
     """Population-based training: all trials train side by side, and their numbers change.
 
     After every `every` reports the trials of a program are ranked by their last
-    score. Each of the worst `floor(quantile * n)`, at least one, copies the whole
-    state (weights, optimizer, schedule) of a random one of as many best trials. It
-    also copies that trial's numbers and changes each: with probability `resample`
-    it is drawn anew from the space, else multiplied by one of `perturb` and kept
-    within the space. A number with finitely many values moves to the next one up
-    or down instead. A diverged trial always copies.
+    score. Each of the worst `floor(quantile * n)`, at least one, takes over the
+    whole state (weights, optimizer, schedule) of one of as many best, drawn at
+    random, and with it that one's numbers, each changed: drawn anew from the
+    space with probability `resample`, else multiplied by one of `perturb`, and
+    kept within the space. A number of finitely many values moves to the next
+    one up or down instead, and an integer moves by at least one. A trial that
+    diverged always copies.
+
+    Members copy each other, so seeds of a space do not repeat a configuration:
+    every member is one of its own.
 
     Args:
       every: reports between exchanges, at least 1.
@@ -75,7 +79,7 @@ def pbt(
                 if anew < resample:
                     changed[name] = free[name].at(u)
                 else:
-                    changed[name] = _moved(free[name], float(value), float(factor))
+                    changed[name] = _moved(free[name], value, float(factor))
             return changed
 
         def evolve(
@@ -104,14 +108,25 @@ def pbt(
     return Breeding(start, name)
 
 
-def _moved(dimension: Dimension, value: float, factor: float) -> float:
+def _moved(dimension: Dimension, value: Any, factor: float) -> Any:
     """`value` times `factor` within the dimension, or its neighbour in that direction."""
-    if dimension.points is None:
-        low, high = sorted((float(dimension.at(0.0)), float(dimension.at(1.0))))
-        return min(high, max(low, value * factor))
-    points = np.sort(np.asarray(dimension.points, np.float64))
-    at = int(np.argmin(np.abs(points - value))) + (1 if factor > 1 else -1)
-    return float(points[min(max(at, 0), len(points) - 1)])
+    now = nearest(dimension, value)
+    up = (factor > 1) - (factor < 1)
+    if dimension.points is not None:
+        points = sorted(dimension.points)
+        return points[min(max(points.index(now) + up, 0), len(points) - 1)]
+    moved = nearest(dimension, now * factor)
+    if dimension.kind == "integer" and moved == now:
+        return nearest(dimension, now + (up if now >= 0 else -up))
+    return moved
+
+
+def restored(bred: Sequence[Bred], space: Space) -> list[Bred]:
+    """`bred` with the values of the space for the numbers that the lanes held."""
+    return [
+        one._replace(numbers={n: nearest(space[n], value) for n, value in one.numbers.items()})
+        for one in bred
+    ]
 
 
 def used(

@@ -22,6 +22,8 @@ from jdl.engine.tables import Tables
 from jdl.engine.trial import params_of
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.ensemble import ensemble_of
+from jdl.sweep.population import ancestry, restored, used
+from jdl.sweep.space import from_json
 from jdl.sweep.values import plain
 from jdl.train.ensemble import Ensemble
 
@@ -103,13 +105,11 @@ class Results:
         self._notes = dict(notes)
         self.lanes = lanes or Lanes({}, np.zeros((0, 3), int))
         self.make_trial: Callable[[dict[str, Any]], Any] | None = None  # known after `sweep.run`
-        self._bred = list(bred)
-        self._first = [trial.config for trial in trials]  # before any exchange
-        numbers = dict.fromkeys(name for one in bred for name in one.numbers)
-        last = {name: self.schedule(name)[:, -1].tolist() for name in numbers}
-        for i, trial in enumerate(self.trials):
-            now = {name: last[name][i] for name in trial.config if name in last}
-            self.trials[i] = trial._replace(config=trial.config | now)
+        self._first = [trial.config for trial in trials]  # before any was bred
+        self._bred = restored(bred, from_json(self.specification["space"])) if bred else []
+        for one in sorted(self._bred, key=lambda bred: bred.report):
+            trial = self.trials[one.trial]
+            self.trials[one.trial] = trial._replace(config=trial.config | dict(one.numbers))
 
     @staticmethod
     def read(db: Tables, state_like: Callable[[int], PyTree] | None = None) -> Results:
@@ -244,8 +244,6 @@ class Results:
             copied, for an array of shape (reports,). None gives what each trial
             used, of shape (trials, reports).
         """
-        from jdl.sweep.population import ancestry, used
-
         reports = len(self.steps)
         values = used(self._bred, self._first, reports, name)
         if trial is None:
@@ -259,32 +257,38 @@ class Results:
 
     @property
     def seed_name(self) -> str | None:
-        """The name of the space's axis of seeds, or None."""
-        space = self.specification["space"]
-        return next((name for name, entry in space.items() if "seeds" in entry), None)
+        """The name of the space's axis of seeds, or None: a population's members are no seeds."""
+        return next((n for n in self._repeated if "seeds" in self.specification["space"][n]), None)
+
+    @property
+    def _repeated(self) -> list[str]:
+        """The axes that repeat a configuration. Members that copy each other repeat none."""
+        if self.specification.get("population"):
+            return []
+        return [n for n, e in self.specification["space"].items() if {*e} & {*REPEATS}]
 
     def configurations(self, metric: str | None = None) -> list[Summary]:
         """The configurations with mean and standard error over their seeds and folds, best first.
 
-        Those with a seed that is missing, diverged or stopped come last.
+        Those of which a seed is missing, diverged or stopped come after the others.
+        Each member of a population is a configuration of its own.
         """
         name = metric or self.metric
-        groups: dict[tuple[Any, ...], list[TrialResult]] = {}
-        repeated = {n for n, e in self.specification["space"].items() if {*e} & {*REPEATS}}
+        groups: dict[str, list[TrialResult]] = {}
+        repeated, alone = self._repeated, bool(self.specification.get("population"))
         for trial in self.trials:
-            config = {k: v for k, v in trial.config.items() if k not in repeated}
-            groups.setdefault(tuple(config.items()), []).append(trial)
+            own = [(k, v) for k, v in trial.config.items() if k not in repeated]
+            groups.setdefault(repr((trial.trial, own) if alone else own), []).append(trial)
         summaries = []
-        for key, members in groups.items():
+        for members in groups.values():
+            config = {k: v for k, v in members[0].config.items() if k not in repeated}
             values = np.array([t.metrics.get(name, math.nan) for t in members if t.status == DONE])
             values = values[np.isfinite(values)]
             mean = float(values.mean()) if values.size else math.nan
             stderr = (
                 float(values.std(ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
             )
-            summaries.append(
-                Summary(dict(key), [t.trial for t in members], mean, stderr, len(values))
-            )
+            summaries.append(Summary(config, [t.trial for t in members], mean, stderr, len(values)))
         sign = 1 if self.larger_is_better(name) else -1
         # One lucky seed must not beat a configuration whose seeds all finished.
         return sorted(
@@ -331,9 +335,9 @@ class Results:
 
     def best_by(self, name: str) -> list[Summary]:
         """For each value of the hyperparameter `name`, its best configuration over seeds."""
-        best: dict[Any, Summary] = {}
+        best: dict[str, Summary] = {}
         for summary in self.configurations():
-            best.setdefault(summary.config.get(name), summary)
+            best.setdefault(repr(summary.config.get(name)), summary)
         return list(best.values())
 
     def plot(self, name: str, metric: str | None = None, path: str | None = None) -> Any:
