@@ -133,7 +133,16 @@ def test_a_sweep_without_a_finished_trial_is_drawn():
     nothing = make_results({"sgd": {0.1: ("?", "?"), 0.2: ("?", "?")}})
     axes = sweep_figure(nothing, "lr", "valid_accuracy", chance=0.1).axes[0]
     assert [t.get_text() for t in axes.texts if "no trial" in t.get_text()]
-    assert "4 to come" in axes.get_title(loc="left")
+    assert axes.get_title(loc="left") == "4 trials, 4 to come"  # no mean, so no seeds
+
+
+def test_a_title_says_of_how_many_seeds_a_mean_is():
+    both = make_results({"sgd": {0.1: (0.5, 0.6), 0.2: (0.7, 0.8)}})
+    title = sweep_figure(both, "lr", "valid_accuracy").axes[0].get_title(loc="left")
+    assert title == "4 trials; mean ± standard error over 2 seeds"
+    one = make_results({"sgd": {0.1: (0.5, 0.6), 0.2: (0.7, "?")}})
+    title = sweep_figure(one, "lr", "valid_accuracy").axes[0].get_title(loc="left")
+    assert title == "4 trials, 1 to come; mean ± standard error over n = 1 to 2 seeds"
 
 
 def test_close_accuracies_get_a_linear_axis_with_ticks():

@@ -100,3 +100,46 @@ def test_errors(arguments, message):
     space = {"lr": sweep.log_uniform(1e-5, 3e-3)}
     with pytest.raises(ValueError, match=message):
         sweep.coarse_to_fine(line_trial, space, dataset(), **arguments)
+
+
+def test_a_stage_that_is_cut_is_gone_on_with(tmp_path):
+    def search(out, **budget):
+        return sweep.coarse_to_fine(
+            lambda hp: line_trial(hp["lr"], steps=20),
+            {"lr": sweep.log_uniform(1e-3, 3e-2)},
+            dataset(),
+            [(2, 8), (4, 6)],
+            batch_size=4,
+            lanes=2,
+            devices=1,
+            progress=False,
+            out=out,
+            **budget,
+        )
+
+    right = search(tmp_path / "whole")
+    assert right.complete and right.final.complete
+    cut = search(tmp_path / "cut", seconds=1e-9)
+    assert not cut.complete and not cut.final.complete and len(cut.stages) == 1
+    assert cut.final.count("done") < 8
+    calls = 1
+    while not cut.complete:
+        cut = search(tmp_path / "cut", seconds=1e-9)
+        calls += 1
+        assert calls < 20
+    assert calls > 2 and len(cut.stages) == 2
+    for a, b in zip(cut.stages, right.stages, strict=True):
+        assert sweep.to_json(a.space) == sweep.to_json(b.space)
+        assert [t.config for t in a.results.trials] == [t.config for t in b.results.trials]
+        np.testing.assert_array_equal(a.results.curves(), b.results.curves())
+
+
+def test_options_that_compare_equal_stay_apart():
+    space = {
+        "x": sweep.choice(True, 1, 1.0),
+        "of_true": sweep.when("x", True, sweep.uniform(0.0, 1.0)),
+        "of_one": sweep.when("x", 1, sweep.uniform(0.0, 1.0)),
+    }
+    fine, _ = narrow(space, {"x": 1, "of_one": 0.5}, [{"x": 1, "of_one": 0.5}])
+    assert [repr(point) for point in fine["x"].points] == ["1"]
+    assert [*fine] == ["x", "of_one"] and repr(fine["of_one"].when) == "(('x', (1,)),)"

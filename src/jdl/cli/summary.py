@@ -10,10 +10,11 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jdl.cli import folder, picture
 from jdl.plot import sweep_figure, write_report
-from jdl.plot.points import group_of, varying
+from jdl.plot.points import averaged, group_of, repeated, varying
 from jdl.plot.style import words
 from jdl.sweep import Results, Summary
 from jdl.sweep.results import format_value
@@ -76,17 +77,18 @@ def show_trials(results: Results, count: int, metric: str) -> None:
         (t for t in results.trials if math.isfinite(t.metrics.get(metric, math.nan))),
         key=lambda t: -sign * t.metrics[metric],
     )
-    title = f"The best trials by {words(metric)}"
+    title = Text(f"The best trials by {words(metric)}")
     table = Table(title=title, title_style="", title_justify="left")
     table.box, table.pad_edge = box.SIMPLE_HEAD, False
     for name in ("trial", "status", *configs, metric, *filter(None, [test])):
         heading = words(name).replace(" ", "\n")
         justify: Any = "left" if name in ("status", *statics) else "right"
-        table.add_column(heading, justify=justify, overflow="fold")
+        table.add_column(Text(heading), justify=justify, overflow="fold")
     for trial in ranked[:count]:
         values = [trial.config.get(n) for n in configs]
         values += [trial.metrics.get(m, math.nan) for m in (metric, test) if m]
-        table.add_row(str(trial.trial), trial.status, *map(format_value, values))
+        status = results.says(trial.status)
+        table.add_row(str(trial.trial), status, *(Text(format_value(v)) for v in values))
     console().print(table)
 
 
@@ -122,23 +124,21 @@ def _table(results: Results, best: list[Summary], metric: str) -> Table:
     statics, numbers = varying(results, static=True), varying(results, static=False)
     test = test_metric(results, metric)
     test_of = {tuple(s.trials): s for s in results.configurations(test)} if test else {}
-    seeds = max((len(s.trials) for s in best), default=1)
-    spread = f", mean ± standard error over {seeds} seeds" if seeds > 1 else ""
     table = Table(
-        title=f"The best of each by {words(metric)}{spread}",
+        title=Text(f"The best of each by {words(metric)}{averaged(results, best)}"),
         title_style="",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
     for name in statics:
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(name), overflow="fold")
     for name in numbers:
-        table.add_column(f"best\n{name}", justify="right")
-    table.add_column(words(metric).replace(" ", "\n"), justify="right")
+        table.add_column(Text(f"best\n{name}"), justify="right")
+    table.add_column(Text(words(metric).replace(" ", "\n")), justify="right")
     if test:
-        table.add_column(words(test).replace(" ", "\n"), justify="right")
-    table.add_column("seeds\ndone", justify="right")
+        table.add_column(Text(words(test).replace(" ", "\n")), justify="right")
+    table.add_column(f"{repeated(results)}\ndone", justify="right")
     table.add_column("diverged", justify="right")
     ended = _status_by_group(results, statics)
     for row, summary in enumerate(best[:PROGRAMS]):
@@ -151,7 +151,7 @@ def _table(results: Results, best: list[Summary], metric: str) -> Table:
         if test:
             cells.append(_spread(test_of[tuple(summary.trials)]))
         cells += [f"{summary.done}/{len(summary.trials)}", f"{diverged}/{total}"]
-        table.add_row(*cells, style="bold" if row == 0 and found else "")
+        table.add_row(*map(Text, cells), style="bold" if row == 0 and found else "")
     if len(best) > PROGRAMS:
         table.caption = f"and {len(best) - PROGRAMS} more"
     return table
@@ -177,8 +177,10 @@ def _spread(summary: Summary) -> str:
 def _counts(results: Results, fresh: bool) -> str:
     total = len(results.trials)
     states = ("done", "diverged", "stopped", "running", "pending")
-    counts = [f"{n:,} {state}" for state in states if (n := results.count(state))]
+    counts = [f"{n:,} {results.says(state)}" for state in states if (n := results.count(state))]
     text = f"{total:,} trials: {', '.join(counts)}."
+    if results.says("running") == "interrupted" and not results.complete:
+        text += " The run is not complete: run the same again to go on."
     if seconds := results.stats.get("seconds"):
         programs = results.compilations
         text += f" {programs} program{'s' * (programs != 1)} compiled, {seconds:.1f} s"

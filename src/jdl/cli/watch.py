@@ -76,13 +76,14 @@ def view(results: Results) -> Group:
     if statics:
         table.add_column("program")
     for name in (*numbers, words(results.metric)):
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     for trial in best_trials(results)[:ROWS]:
-        cells = [str(trial.trial), trial.status, str(_step(results, trial.trial))]
+        cells = [str(trial.trial), results.says(trial.status), str(_step(results, trial.trial))]
         cells += [group_of(trial.config, statics)] if statics else []
         cells += [format_value(trial.config.get(name)) for name in numbers]
         style = {"done": "bold", "running": "", "stopped": "dim"}.get(trial.status, "dim")
-        table.add_row(*cells, format_value(trial.metrics[results.metric]), style=style)
+        cells.append(format_value(trial.metrics[results.metric]))
+        table.add_row(*map(Text, cells), style=style)
     bar = ProgressBar(total=max(1, len(results.trials)), completed=_ended(results), width=60)
     return Group(Text(line(results)), bar, table)
 
@@ -93,7 +94,9 @@ def line(results: Results) -> str:
     parts = [f"{_ended(results):,} of {total:,} trials"]
     parts += [f"{n:,} {s}" for s in ("stopped", "diverged") if (n := results.count(s))]
     running = results.count("running")
-    if running:
+    if running and results.says("running") != "running":
+        parts.append(f"{running} {results.says('running')}")
+    elif running:
         parts.append(f"{running} of {max(running, _lanes(results))} lanes busy")
     if found := best_trials(results):
         value = format_value(found[0].metrics[results.metric])

@@ -120,6 +120,21 @@ class Database:
         except sqlite3.OperationalError as error:
             raise StoreError(_cannot_write(self.folder, error)) from error
 
+    def in_use(self) -> bool:
+        """Whether another process writes the run; where files cannot be locked, whether one may."""
+        if self.folder is None or self._lock is not None:
+            return False
+        if fcntl is None:
+            return True
+        try:
+            with open(self.folder / "lock", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no lock: the folder was copied without it
+            return False
+        return False
+
     def close(self) -> None:
         """Closes the file and lets other processes write."""
         self._db.close()

@@ -52,10 +52,14 @@ class Stopping(NamedTuple):
     Attributes:
       start: `start()` gives a new `Rule` for one run.
       name: its name in the specification of a run.
+      alone: whether it judges each trial by itself, and compares none.
+      parts: the rules that it combines.
     """
 
     start: Callable[[], Rule]
     name: str
+    alone: bool = False
+    parts: tuple[Stopping, ...] = ()
 
 
 class Exchange(NamedTuple):

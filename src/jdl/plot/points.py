@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.sweep.dimension import REPEATS
-from jdl.sweep.space import from_json
+from jdl.sweep.space import Static, from_json
 
 
 class Point(NamedTuple):
@@ -47,9 +47,11 @@ def points_by_group(results: Any, name: str, metric: str) -> dict[str, list[Poin
     """The points of each static group by its label, along the hyperparameter `name`."""
     statics = [n for n in varying(results, static=True) if n != name]
     space = from_json(results.specification["space"])
-    orders = {n: {value: i for i, value in enumerate(space[n].points or ())} for n in statics}
-    present = {tuple((n, t.config[n]) for n in statics if n in t.config) for t in results.trials}
-    ordered = sorted(present, key=lambda key: [(statics.index(n), orders[n][v]) for n, v in key])
+    orders = {n: {repr(value): i for i, value in enumerate(space[n].points or ())} for n in statics}
+    present = {Static((n, t.config[n]) for n in statics if n in t.config) for t in results.trials}
+    ordered = sorted(
+        present, key=lambda key: [(statics.index(n), orders[n][repr(v)]) for n, v in key]
+    )
     groups: dict[str, list[Point]] = {group_label(dict(key)): [] for key in ordered}
     trials = {trial.trial: trial for trial in results.trials}
     seen: set[tuple[str, Any]] = set()
@@ -58,8 +60,8 @@ def points_by_group(results: Any, name: str, metric: str) -> dict[str, list[Poin
             continue  # a conditional one: here is nothing to draw it against
         label = group_of(summary.config, statics)
         at = summary.config[name]
-        first = (label, at) not in seen and not math.isnan(summary.mean)
-        seen |= {(label, at)} if first else set()
+        first = (label, repr(at)) not in seen and not math.isnan(summary.mean)
+        seen |= {(label, repr(at))} if first else set()
         mine = [trials[trial] for trial in summary.trials]
         diverged = sum(trial.status == "diverged" for trial in mine)
         early = [t.metrics.get(metric, math.nan) for t in mine if t.status == "stopped"]
@@ -70,11 +72,32 @@ def points_by_group(results: Any, name: str, metric: str) -> dict[str, list[Poin
     return groups
 
 
+def repeated(results: Any) -> str:
+    """What a mean is taken over: seeds, folds, or both."""
+    if results.specification.get("population"):
+        return "seeds"
+    kinds = [next(iter(e)) for e in results.specification["space"].values()]
+    return " and ".join(kind for kind in REPEATS if kind in kinds) or "seeds"
+
+
+def averaged(results: Any, summaries: Iterable[Any]) -> str:
+    """Of how many seeds the means of `summaries` are, to be appended to a title.
+
+    Empty where no mean is of more than one.
+    """
+    of = {s.done for s in summaries if s.done}
+    if max(of, default=1) < 2:
+        return ""
+    least, most = min(of), max(of)
+    n = f"{most}" if least == most else f"n = {least} to {most}"
+    return f"; mean ± standard error over {n} {repeated(results)}"
+
+
 def varying(results: Any, static: bool) -> list[str]:
     """The static or the traced hyperparameters, seeds aside, that take more than one value."""
     space = from_json(results.specification["space"])
     names = [n for n in space if space[n].kind not in REPEATS and space[n].static == static]
-    return [n for n in names if len(set(values_of(results, n))) > 1]
+    return [n for n in names if len({repr(v) for v in values_of(results, n)}) > 1]
 
 
 def group_of(config: Mapping[str, Any], statics: Sequence[str]) -> str:

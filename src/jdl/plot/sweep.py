@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from jdl.plot.columns import NAMES, say
-from jdl.plot.points import Point, is_log, is_number, points_by_group, values_of, varying
+from jdl.plot.columns import NAMES, counts, say
+from jdl.plot.points import Point, averaged, is_log, is_number, points_by_group, values_of, varying
 from jdl.plot.scale import scale_y
 from jdl.plot.style import FAINT, line_styles, new_figure, styled
 
@@ -84,7 +85,7 @@ def _draw(
         axes.text(1.01, chance, "chance", transform=where, va="center", color=FAINT, fontsize=8.5)
     _mark_best(axes, groups, place, maximise)
     axes.set_ylabel(say(metric) + scale)
-    axes.set_title(_title(results))
+    axes.set_title(_title(results, (p for points in groups.values() for p in points)))
     if len(groups) > 1 or "" not in groups:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     bottom = axes
@@ -191,12 +192,5 @@ def _draw_strip(
     axes.set_ylabel("diverged", fontsize=8.5, color=FAINT)
 
 
-def _title(results: Any) -> str:
-    total, done = len(results.trials), results.count("done")
-    seeds = len({trial.config.get(results.seed_name) for trial in results.trials})
-    parts = [f"{total:,} trials"]
-    parts += [f"{count:,} {s}" for s in ("diverged", "stopped") if (count := results.count(s))]
-    left = total - done - results.count("diverged") - results.count("stopped")
-    parts += [f"{left:,} to come"] if left else []
-    band = f"; mean ± standard error over {seeds} seeds" if results.seed_name and seeds > 1 else ""
-    return ", ".join(parts) + band
+def _title(results: Any, points: Iterable[Point]) -> str:
+    return counts(results) + averaged(results, points)

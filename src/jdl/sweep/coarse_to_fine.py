@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from jdl._checks import check_number
 from jdl.data.dataset import Dataset
-from jdl.sweep.dimension import Dimension, integer, log_grid, log_uniform, uniform
+from jdl.sweep.dimension import Dimension, choice, integer, log_grid, log_uniform, uniform
 from jdl.sweep.dimension import grid as even_grid
 from jdl.sweep.results import Results
 from jdl.sweep.run import MakeTrial, run
 from jdl.sweep.space import Space, parse_space
+from jdl.sweep.values import among
 
 EDGE = 0.1  # share of a range's width; a best value this close to an end is at the edge
 
@@ -38,11 +39,14 @@ class CoarseToFine(NamedTuple):
 
     Attributes:
       stages: in order.
-      final: the results of the last stage, which trained longest.
+      final: the results of the last, which trained longest.
+      complete: whether all stages came to their end. If not, the last one here
+        was cut by its `seconds`, and the same call with the same `out` goes on.
     """
 
     stages: list[Stage]
     final: Results
+    complete: bool = True
 
 
 def coarse_to_fine(
@@ -78,10 +82,12 @@ def coarse_to_fine(
       out: a folder in which each stage has its own; a stage resumes as a run does.
       search: as in `run`; each stage draws anew.
       seed: the root of all random numbers; a stage's is this plus its number.
-      arguments: other arguments of `run`.
+      arguments: further ones of `run`, each for every stage: `seconds` is the
+        budget of one stage in one call.
 
     Returns:
-      Each stage and the final results.
+      Each stage and the final results; where a stage is cut by `seconds`, those
+      so far, and the same call goes on with that stage.
 
     Raises:
       ValueError: an argument is wrong, or a stage leaves no trial done.
@@ -113,6 +119,8 @@ def coarse_to_fine(
             **arguments,
         )
         found.append(Stage(now, results, moved))
+        if not results.complete:
+            return CoarseToFine(found, results, complete=False)
         if number + 1 < len(stages):
             ranked = [s for s in results.configurations() if s.done]
             if not ranked:
@@ -154,19 +162,22 @@ def narrowed(
             fine[name], past = _range(dimension, best[name], shrink, ends)
             moved += [name] if past else []
         elif dimension.kind == "choice":
-            kept = {config.get(name) for config in good}
-            fine[name] = _only(dimension, kept)
+            fine[name] = _only(dimension, [c[name] for c in good if name in c])
         else:
             fine[name] = dimension
     # Removing an option also removes the conditions that require it.
     for name, dimension in fine.items():
         when = tuple(
-            (other, tuple(v for v in values if v in (fine[other].points or ())))
+            (other, tuple(v for v in values if among(v, _points(fine, other))))
             for other, values in dimension.when
         )
         if all(values for _, values in when):
             fine[name] = dimension._replace(when=when)
-    gone = [n for n, d in fine.items() if any(not set(v) & {*_points(fine, o)} for o, v in d.when)]
+    gone = [
+        name
+        for name, d in fine.items()
+        if any(not any(among(v, _points(fine, other)) for v in values) for other, values in d.when)
+    ]
     return {name: d for name, d in fine.items() if name not in gone}, tuple(moved)
 
 
@@ -222,11 +233,11 @@ def _range(
     return made._replace(when=dimension.when), past
 
 
-def _only(dimension: Dimension, kept: set[Any]) -> Dimension:
-    from jdl.sweep.dimension import choice
-
-    options = [point for point in dimension.points or () if point in kept]
+def _only(dimension: Dimension, kept: Sequence[Any]) -> Dimension:
+    options = [point for point in dimension.points or () if among(point, kept)]
     if not options:
         return dimension
-    static = dimension.static if not isinstance(options[0], str | tuple | bool) else None
-    return choice(*options, static=static or None)._replace(when=dimension.when)
+    numbers = all(isinstance(o, int | float) and not isinstance(o, bool) for o in options)
+    return choice(*options, static=dimension.static if numbers else None)._replace(
+        when=dimension.when
+    )

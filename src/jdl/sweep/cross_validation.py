@@ -49,7 +49,8 @@ def cross_validate(
         not used.
       batch_size: examples in a training step, rounded up to a multiple of `folds - 1`.
       seed: of the partition, and as in `run`.
-      arguments: other arguments of `run`.
+      arguments: further ones of `run`. After `seconds`, `results.complete` says
+        whether the call has to be made again.
 
     Raises:
       ValueError: the space has an entry "fold", there are fewer examples than

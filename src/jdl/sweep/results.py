@@ -97,12 +97,14 @@ class Results:
         folder: str | os.PathLike[str] | None = None,
         lanes: Lanes | None = None,
         bred: Sequence[Bred] = (),
+        in_use: bool = False,
     ):
         self.specification = dict(specification)
         self.trials = list(trials)
         self.folder = None if folder is None else os.fspath(folder)
         self._curves = dict(curves)
         self._notes = dict(notes)
+        self._in_use = in_use  # whether a process was running it when it was read
         self.lanes = lanes or Lanes({}, np.zeros((0, 3), int))
         self.make_trial: Callable[[dict[str, Any]], Any] | None = None  # known after `sweep.run`
         self._first = [trial.config for trial in trials]  # before any was bred
@@ -147,7 +149,16 @@ class Results:
                 state = leaves if like is None else to_keys(checkpoint.fill(like, leaves))
             trials.append(TrialResult(trial_id, config, status, steps, metrics | final, state))
         lanes = Lanes({trial: lane for trial, (_, lane, _) in db.seats().items()}, db.segments())
-        return Results(specification, trials, curves, db.notes(), db.folder, lanes, db.lineage())
+        return Results(
+            specification,
+            trials,
+            curves,
+            db.notes(),
+            db.folder,
+            lanes,
+            db.lineage(),
+            db.in_use(),
+        )
 
     @property
     def goal(self) -> Goal:
@@ -198,6 +209,15 @@ class Results:
     def count(self, status: str) -> int:
         """How many trials have `status`."""
         return sum(trial.status == status for trial in self.trials)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end; one that was cut goes on when called again."""
+        return bool(self._notes.get("complete", False))
+
+    def says(self, status: str) -> str:
+        """A status as a person reads it: where nothing runs any more, none is running."""
+        return "interrupted" if status == "running" and not self._in_use else status
 
     @property
     def compilations(self) -> int:
@@ -377,7 +397,7 @@ class Results:
 
     def __repr__(self) -> str:
         statuses = dict.fromkeys(t.status for t in self.trials)
-        counts = ", ".join(f"{self.count(status)} {status}" for status in statuses)
+        counts = ", ".join(f"{self.count(status)} {self.says(status)}" for status in statuses)
         return f"Results({len(self.trials)} trials: {counts}; judged by {self.metric})"
 
     def show(self, rows: int = 10) -> None:

@@ -25,7 +25,7 @@ from jdl.engine.rules import Stopping
 from jdl.engine.run import Limits, run_trials
 from jdl.engine.snapshot import SNAPSHOT
 from jdl.engine.workload import make_workload, splits_of
-from jdl.sweep.making import MakeTrial, Making
+from jdl.sweep.by_configuration import by_configuration
 from jdl.sweep.population import Breeding
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
@@ -80,7 +80,8 @@ def run(
       batch_size: examples in a training step.
       search: "grid", "random", "sobol" or a `Search`; None takes a grid if the
         space is finite and `trials` is not given.
-      stopping: ends hopeless trials early, as `asha()` does.
+      stopping: ends hopeless trials early, as `asha()` does. Seeds and folds of a
+        configuration go on or stop together, judged by their mean.
       population: lets trials copy each other while they train, as `pbt()` does.
       monitors: what to record of every lane at every report besides its metrics:
         "update_ratio", "dead_share", ... (see `diagnose.monitored`).
@@ -162,6 +163,8 @@ def run(
     supply = source.supply()
     groups = supply.first.groups
     _check_deciders(source, searcher, stopping, population)
+    if stopping is not None:
+        stopping = by_configuration(stopping, source.numbered)
     work, reported = groups[0].work, sorted(groups[0].shapes.reports)
     judged_by = choose_goal(set(reported), metric, goal)
     specification = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jdl._checks import check_number
 from jdl.engine.rules import Rule, Stopping, Verdicts
@@ -173,7 +173,7 @@ def patience(reports: int = 5, least: float = 0.0) -> Stopping:
 
         return Rule(lambda trial, count: range(1, count), decide)
 
-    return Stopping(start, f"patience({reports}, {least})")
+    return Stopping(start, f"patience({reports}, {least})", alone=True)
 
 
 def combine(*rules: Stopping) -> Stopping:
@@ -191,12 +191,16 @@ def combine(*rules: Stopping) -> Stopping:
     if not rules:
         raise ValueError("`combine` needs at least one rule, got none.")
     return Stopping(
-        lambda: _combined([stopping.start() for stopping in rules]),
+        lambda: combined([stopping.start() for stopping in rules]),
         f"combine({', '.join(stopping.name for stopping in rules)})",
+        parts=tuple(part for rule in rules for part in rule.parts or (rule,)),
     )
 
 
-def _combined(rules: Sequence[Rule]) -> Rule:
+def combined(
+    rules: Sequence[Rule], gone: Callable[[Sequence[int]], Verdicts] | None = None
+) -> Rule:
+    """Rules as one; `gone` hears which trials ended, and may then name others that wait."""
     heard: list[dict[int, list[float]]] = [{} for _ in rules]  # scores since each rule's last rung
     whole = 0
 
@@ -241,7 +245,8 @@ def _combined(rules: Sequence[Rule]) -> Rule:
                     held.pop(trial, None)
             elif trial not in waits:
                 go.append(trial)
-        return Verdicts(go, stop, finish)
+        verdicts = Verdicts(go, stop, finish)
+        return joined([verdicts, gone([*stop, *finish])]) if gone else verdicts
 
     def settle() -> Verdicts:
         return next((v for v in (rule.settle() for rule in rules) if any(v)), Verdicts())

@@ -11,6 +11,10 @@ from jdl.engine.events import Queued
 from jdl.engine.group import Group
 from jdl.engine.ordering import BATCH
 from jdl.engine.supply import Given, Supply
+from jdl.engine.trial import Trial
+from jdl.engine.tune import tuned
+from jdl.engine.workload import Workload, splits_of
+from jdl.sweep.by_configuration import Numbered
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.making import Making, Static
 from jdl.sweep.search import Config, Search
@@ -42,6 +46,7 @@ class Trials:
         self._making, self._space, self._search = making, space, search
         self._most = math.inf if trials is None else trials
         self._axis = seed_axis(space)
+        self.numbered = Numbered(space)
         self._by_static: dict[Static, Group] = {}
         self._running: dict[int, Config] = {}  # trials that have not ended
         self._asked = 0
@@ -101,6 +106,7 @@ class Trials:
         if len(configs) < wanted and not self._search.adaptive:
             self._dry = True
         given = list(enumerate(configs, self._asked))
+        self.numbered.note(given)
         self._asked += len(configs)
         self._running |= given
         return given
