@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import io
 import itertools
 import json
 import math
@@ -14,14 +15,16 @@ from tests.made_up import EVERY, REPORTS, made_up
 
 from jdl import plot, sweep
 from jdl.engine.events import Bred
+from jdl.plot import sweep_figure
 from jdl.plot.columns import column, goodness, varying_names
 from jdl.plot.forest import grow_forest, main_effects, ranks
+from jdl.plot.points import points_by_group
 from jdl.plot.rungs import rungs_of
 from jdl.plot.scale import limit
 from jdl.plot.timeline import bars_by_program
 from jdl.sweep.population import used
 
-pytest.importorskip("matplotlib")
+matplotlib = pytest.importorskip("matplotlib")
 
 FIGURES = {
     "curves": plot.learning_curves_figure,
@@ -339,3 +342,128 @@ def test_the_page_stands_alone(tmp_path):
     best = results.best
     value = f"{best.metrics['valid_accuracy']:.4g}"
     assert f"Best validation accuracy: {value}, trial {best.trial}" in text
+
+
+def test_values_that_compare_equal_have_places_of_their_own():
+    from tests.test_plot import make_results
+
+    results = make_results(extra={"x": sweep.choice(True, 1)})
+    assert "x" in varying_names(results)
+    one = column(results, "x")
+    assert [text for _, text in one.ticks] == ["True", "1"] and {*one.at.tolist()} == {0.0, 1.0}
+    assert len(results.best_by("x")) == 2
+    axes = sweep_figure(results, "x", "valid_accuracy").axes[-1]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["True", "1"]
+    points = points_by_group(results, "lr", "valid_accuracy")
+    assert {label.split()[-1] for label in points} == {"x=True", "x=1"}
+
+
+ODD = ("$x", "a$b$", "[/nope]", "[red]x", "<b>&", "_^{", "\\\\frac", "größe", "%s")
+
+
+@pytest.mark.parametrize("sign", ["max", "min"])
+def test_texts_of_users_stand_as_they_are(tmp_path, sign, capsys):
+    """In the terminal, in every picture and in the page, as names and as values."""
+    from jdl.cli import summary, watch
+
+    space = {
+        "[/n]$": sweep.choice(*ODD),
+        "$lr$_{": sweep.log_uniform(1e-4, 1.0),
+        "[b]": sweep.choice(1, 10**19, 3**50, static=True),
+    }
+    metric = "valid_[i]$a$_{"
+    trials = []
+    for i in range(36):
+        config = {
+            "[/n]$": ODD[i % len(ODD)],
+            "$lr$_{": 10 ** (-4 + i / 9),
+            "[b]": space["[b]"].points[i % 3],
+        }
+        status = "diverged" if i == 5 else "done"
+        trials.append(sweep.TrialResult(i, config, status, 2, {metric: 0.5 + 0.01 * i}))
+    facts = {"steps": 2, "report_every": 1, "metric": metric, "goal": sign}
+    curves = {metric: np.linspace(0.3, 0.8, 72).reshape(36, 2)}
+    results = sweep.Results({"space": sweep.to_json(space), **facts}, trials, curves, {})
+    results.show(50)
+    summary.show(results, None)
+    summary.show_trials(results, 40, metric)
+    summary.console().print(watch.view(results))
+    said = capsys.readouterr().out
+    for text in (*ODD, "[/n]$", "[b]", str(10**19)):
+        assert text in said, text
+    for path in plot.write_report(results, tmp_path):
+        assert path.stat().st_size
+    page = (tmp_path / "report.html").read_text("utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    shown = {str(cell) for row in data["rows"] for cell in row}
+    assert {*ODD, str(10**19), str(3**50)} <= shown
+    for make in FIGURES.values():
+        figure = make(results)
+        figure.savefig(io.BytesIO())
+        math_texts = [t.get_text() for t in figure.findobj(matplotlib.text.Text)
+                      if t.get_parse_math() and "$" in t.get_text()]  # fmt: skip
+        assert all(text.startswith("$\\mathdefault{") for text in math_texts)
+    results.plot("$lr$_{", path=str(tmp_path / "one.png"))
+
+
+def test_no_trial_is_best_where_no_metric_is_finite(tmp_path):
+    trials = [sweep.TrialResult(i, {"lr": 0.1 + i}, "done", 2, {"valid_loss": math.nan})
+              for i in range(3)]  # fmt: skip
+    facts = {"steps": 2, "report_every": 1, "metric": "valid_loss", "goal": "min"}
+    space = sweep.to_json({"lr": sweep.uniform(0.1, 3.0)})
+    results = sweep.Results(
+        {"space": space, **facts}, trials, {"valid_loss": np.full((3, 2), np.nan)}, {}
+    )
+    with pytest.raises(ValueError, match="valid_loss is not finite in any of the 3 that are done"):
+        results.best  # noqa: B018
+    plot.write_report(results, tmp_path)
+
+
+@pytest.mark.parametrize("metric,bad", [("valid_accuracy", 0), ("valid_loss", 1)])
+def test_diverged_trials_lie_at_the_bad_end(metric, bad):
+    from tests.test_plot import make_results
+
+    results = make_results(metric=metric, goal="min" if bad else "max")
+    results._curves[metric] = np.array([[t.metrics[metric]] for t in results.trials])
+    figure = plot.slice_figure(results)
+    crosses = [line for line in figure.axes[0].get_lines() if line.get_marker() == "x"]
+    assert len(crosses[0].get_ydata()) == results.count("diverged")
+    assert np.abs(crosses[0].get_ydata() - bad).max() < 0.05
+    axes, strip = sweep_figure(results, "lr", metric).axes
+    place = [a.get_subplotspec().rowspan.start for a in (axes, strip)]
+    assert (place[1] > place[0]) == (bad == 0)
+    titled = axes if bad == 0 else strip
+    assert titled.get_title("left").startswith("16 trials, 3 diverged, 3 stopped")
+
+
+def test_every_trial_is_counted_and_what_was_interrupted_does_not_run():
+    specification = {
+        "space": sweep.to_json({"lr": sweep.uniform(0.0, 1.0), "mu": sweep.uniform(0.0, 1.0)}),
+        "metric": "valid_loss", "goal": "min", "steps": 2, "report_every": 1,
+    }  # fmt: skip
+    ends = ["done"] * 4 + ["stopped"] * 3 + ["diverged"] * 2 + ["running"] * 5 + ["pending"]
+    curves = np.array([[1.0 + i, 2.0 + i] for i in range(15)])
+    curves[4:7, 1] = np.nan
+    curves[8] = np.nan  # died before its first report
+    curves[9:14, 1] = np.nan
+    curves[13:] = np.nan
+    trials = []
+    for i, status in enumerate(ends):
+        seen = curves[i][np.isfinite(curves[i])]
+        last = {"valid_loss": float(seen[-1]) if seen.size else math.nan}
+        config = {"lr": i / 20, "mu": (i * 7 % 15) / 20}
+        trials.append(sweep.TrialResult(i, config, status, 2, last))
+    for in_use, word in ((True, "running"), (False, "interrupted")):
+        results = sweep.Results(specification, trials, {"valid_loss": curves}, {}, in_use=in_use)
+        figure = plot.learning_curves_figure(results)
+        labels = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+        counted = {label.split(" (")[0]: int(label.split("(")[1][:-1])
+                   for label in labels if "(" in label}  # fmt: skip
+        assert counted == {
+            "ran to the end": 4, "stopped": 3, "diverged": 1, word: 4, "no finite report": 3,
+        }  # fmt: skip
+        keys = [t.get_text() for t in plot.slice_figure(results).legends[0].get_texts()]
+        assert word in keys and "ran to the end" in keys
+        title = plot.pair_figure(results).axes[0].get_title("left")
+        assert "15 trials, 2 diverged, 3 stopped, 6 to come" in title
+        assert f"5 {word}" in repr(results)

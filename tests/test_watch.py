@@ -21,7 +21,7 @@ def at(results, running, pending):
         for t in results.trials
     ]
     named = {"valid_accuracy": results.curves()}
-    return sweep.Results(results.specification, trials, named, {}, None, results.lanes)
+    return sweep.Results(results.specification, trials, named, {}, None, results.lanes, in_use=True)
 
 
 @pytest.fixture

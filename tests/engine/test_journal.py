@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 import sqlite3
 
 import numpy as np
@@ -199,4 +201,157 @@ def test_a_folder_is_read_where_nothing_can_be_written(tmp_path):
     assert len(reader.trials()) == 1
     with pytest.raises(StoreError, match="cannot be written: attempt to write a readonly"):
         reader.asked(0, 1, [(1, {})])
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    "there,now,lines",
+    [
+        # More epochs change the program too, which is no news.
+        ({"steps": 54, "programs": {"": "a"}}, {"steps": 108, "programs": {"": "b"}},
+         ["  steps: 54 there, 108 now, by `steps` or `epochs`"]),
+        ({"space": {"seed": {"seeds": 3}}, "trials": 6, "programs": {"w=8": "a"}},
+         {"space": {"seed": {"seeds": 4}}, "trials": 8, "programs": {"w=8": "b"}},
+         ["  space.seed.seeds: 3 there, 4 now", "  trials: 6 there, 8 now"]),
+        # Another root seed explains no other program.
+        ({"seed": 0, "programs": {"w=8": "a"}}, {"seed": 7, "programs": {"w=8": "b"}},
+         ["  make_trial for w=8 computes something else now", "  seed: 0 there, 7 now"]),
+    ],
+)  # fmt: skip
+def test_what_differs_is_named_as_what_it_is(tmp_path, there, now, lines):
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        journal.begin(there, ["loss"], CONFIGS)
+        with pytest.raises(StoreError) as error:
+            journal.begin(now, ["loss"], CONFIGS)
+    assert str(error.value).splitlines()[1:-1] == lines
+
+
+NAMES = [
+    'a "b" c',
+    "a b",
+    "$x$",
+    "[red]",
+    "'; DROP TABLE trials; --",
+    "größe",
+    "turn 1",
+    "a.b",
+    "%s",
+]
+
+
+def test_any_name_of_a_metric_comes_back(tmp_path):
+    names = sorted(f"valid_{name}" for name in NAMES)
+    journal = Journal(tmp_path / "run")
+    journal.begin({"steps": 4}, names, CONFIGS)
+    row = [0.5 + i for i in range(len(names))]
+    journal.append(turn(1, started=[(0, 0)]), [(0, 2, *row)])
+    assert list(journal.history(names[0]))[-1].values == {0: [0.5]}
+    journal.close()
+    with contextlib.closing(Tables(tmp_path / "run", write=False)) as read:
+        there, table = read.reports()
+    assert list(there) == names and table[0, 2:].tolist() == row
+
+
+@pytest.mark.parametrize(
+    "names,message",
+    [
+        (["valid_F1", "valid_f1"], "'valid_F1' and 'valid_f1' differ in case only"),
+        ([f"m{i}" for i in range(1998)], "At most 1,997 metrics can be reported, got 1,998"),
+        (["steps"], "A metric cannot be called 'steps'"),
+        (["a\0b"], "without NUL"),
+        (["\udc80"], "without NUL and lone surrogates"),
+    ],
+)
+def test_names_that_no_table_holds_are_refused(tmp_path, names, message):
+    with contextlib.closing(Journal(tmp_path)) as journal:
+        with pytest.raises(ValueError, match=message):
+            journal.begin({"steps": 4}, names, CONFIGS)
+        journal.begin({"steps": 4}, [f"m{i}" for i in range(1997)], CONFIGS)
+
+
+def sqlite_error(kind, text, name):
+    error = kind(text)
+    error.sqlite_errorname = name
+    return error
+
+
+@pytest.mark.parametrize(
+    "error,says,not_says",
+    [
+        (sqlite_error(sqlite3.OperationalError, "locking protocol", "SQLITE_PROTOCOL"),
+         "cannot be locked: locking protocol", "damaged|Free some space|Move the folder"),
+        (sqlite_error(sqlite3.OperationalError, "database is locked", "SQLITE_BUSY"),
+         "cannot be locked", "damaged|Free some space"),
+        (sqlite_error(sqlite3.OperationalError, "disk is full", "SQLITE_FULL"),
+         "Free some space", "damaged|locked"),
+        (sqlite_error(sqlite3.OperationalError, "disk I/O error", "SQLITE_IOERR_WRITE"),
+         "Free some space", "damaged|locked"),
+        (sqlite_error(sqlite3.OperationalError, "no such table: reports", "SQLITE_ERROR"),
+         "damaged or not a run", "Free some space|locked"),
+        (sqlite_error(sqlite3.DatabaseError, "malformed", "SQLITE_CORRUPT"),
+         "damaged or not a run", "Free some space|locked"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["_readable", "_writing"])
+def test_each_error_of_sqlite_is_said_as_what_it_is(journal, how, error, says, not_says):
+    with pytest.raises(StoreError, match=says) as raised, getattr(journal, how)():
+        raise error
+    assert not re.search(not_says, str(raised.value))
+
+
+def test_damaged_pages_give_the_readable_error_everywhere(tmp_path):
+    journal = Journal(tmp_path)
+    journal.begin({"steps": 4}, ["loss"], [(i, {"lr": 0.1 * i}) for i in range(400)])
+    for n in range(1, 40):
+        rows = [(10 * n + i, 2, 0.5) for i in range(10)]
+        states = [(n, 0.1 * n, blob(n))]
+        journal.append(turn(n, (n, DONE, 4), started=[(n, 0)]), rows, states=states, keep=20)
+    journal.close()
+    whole = (tmp_path / "run.sqlite").read_bytes()
+    random = np.random.default_rng(0)
+    readable = 0
+    for _ in range(25):
+        damaged = bytearray(whole)
+        for place in random.integers(1, len(whole) // 1024, size=6):
+            damaged[place * 1024 : place * 1024 + 600] = random.bytes(600)
+        (tmp_path / "run.sqlite").write_bytes(damaged)
+        calls = [
+            Tables.specification, Tables.notes, Tables.trials, lambda t: t.config(7),
+            Tables.counts, Tables.seats, Tables.segments, Tables.lineage, Tables.reports,
+            Tables.scores, lambda t: t.state(39), lambda t: list(Journal.history(t, "loss")),
+            Journal.last_turn,
+        ]  # fmt: skip
+        for call in calls:
+            try:
+                with contextlib.closing(Tables(tmp_path, write=False)) as tables:
+                    call(tables)
+            except StoreError as error:
+                readable += "damaged" in str(error)
+            except checkpoint.CheckpointError:
+                pass
+        try:
+            again = Journal(tmp_path)
+        except StoreError:
+            continue
+        try:
+            again.append(turn(50, (50, DONE, 4)), [(399, 2, 0.5)])
+            again.roll_back(3)
+            again.forget_running()
+            again.sync()
+        except StoreError as error:
+            readable += "damaged" in str(error)
+        finally:
+            again.close()
+    assert readable > 25
+
+
+def test_a_reader_knows_whether_anyone_writes(tmp_path):
+    journal = Journal(tmp_path)
+    journal.begin({"steps": 4}, ["loss"], CONFIGS)
+    reader = Tables(tmp_path, write=False)
+    assert reader.in_use() and not journal.in_use()
+    journal.close()
+    assert not reader.in_use()
+    (tmp_path / "lock").unlink()
+    assert not reader.in_use()
     reader.close()

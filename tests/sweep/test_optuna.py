@@ -10,6 +10,7 @@ from tests.engine.toys import dataset, line_trial
 from tests.made_up import made_up
 
 from jdl import sweep
+from jdl.sweep.optuna import _label, suggest
 
 optuna = pytest.importorskip("optuna")
 
@@ -179,3 +180,23 @@ def test_a_sweep_is_a_study(tmp_path):
     assert optuna.importance.get_param_importances(
         study, params=["lr", "dropout"], evaluator=importance
     )
+
+
+def test_options_that_compare_equal_are_suggested_apart():
+    space = {
+        "x": sweep.choice(True, 1, 1.0, False, 0),
+        "y": sweep.choice((1, 2), "(1, 2)"),
+        "plain": sweep.choice("a", 2, None),
+    }
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = {name: set() for name in space}
+    for _ in range(60):
+        trial = study.ask()
+        for name, dimension in space.items():
+            value = suggest(trial, name, dimension)
+            seen[name].add(repr(value))
+            assert _label(dimension, value) == trial.params[name]
+            assert type(_label(dimension, value)) is type(trial.params[name])
+        study.tell(trial, 0.0)
+    assert seen == {name: {repr(p) for p in d.points} for name, d in space.items()}
+    assert {trial.params["plain"] for trial in study.trials} == {"a", 2, None}

@@ -214,3 +214,9 @@ def test_a_file_adds_to_a_space(tmp_path):
     assert list(space) == ["opt", "lr", "mu"] and space["lr"].points == (0.1,)
     with pytest.raises(ValueError, match="`opt`, which is not in the space: mu, lr"):
         sweep.from_toml(str(path))
+
+
+@pytest.mark.parametrize("name", ["steps", "trial", "status", "", "a\0b", "\ud800"])
+def test_a_name_that_no_table_holds_is_refused(name):
+    with pytest.raises(ValueError, match="hyperparameter"):
+        sweep.parse_space({name: 0.1})

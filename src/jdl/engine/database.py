@@ -1,15 +1,17 @@
-"""The run's SQLite file: locking, read-only access, readable errors."""
+"""The run's SQLite file: a lock where the system has one, read-only access, readable errors."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
-try:  # Windows has no fcntl; the folder is not locked there.
+try:  # Windows has no fcntl: nothing keeps a second process out of a folder there.
     import fcntl
 except ImportError:  # pragma: no cover
     fcntl = None  # type: ignore[assignment]
@@ -55,6 +57,7 @@ class Database:
     def __init__(self, folder: str | os.PathLike[str] | None, *, write: bool = True):
         self.folder = None if folder is None else pathlib.Path(folder)
         self._lock: Any = None
+        self._db: Any = None
         self.metrics: tuple[str, ...] = ()
         if self.folder is None:
             self._db = sqlite3.connect(":memory:", check_same_thread=False)
@@ -65,9 +68,12 @@ class Database:
             self._prepare()
         elif not path.exists():
             raise StoreError(f"{self.folder} holds no run: there is no run.sqlite in it.")
-        self._db = sqlite3.connect(path, check_same_thread=False) if write else _reader(path)
         try:
             with self._readable():
+                # Waits for a lock as long as by default, five seconds.
+                self._db = (
+                    sqlite3.connect(path, check_same_thread=False) if write else _reader(path)
+                )
                 if write:
                     self._db.execute("PRAGMA journal_mode=WAL")
                     self._db.execute("PRAGMA synchronous=NORMAL")
@@ -90,35 +96,38 @@ class Database:
             ) from error
         if fcntl is not None:
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+                _take(self._lock)
+            except BlockingIOError as error:
                 self._lock.close()
                 raise StoreError(
                     f"Another process is running in {self.folder}. Wait for it, or give another "
                     "folder; `jdl report` can read it meanwhile."
+                ) from error
+            except OSError as error:
+                self._lock.close()
+                raise StoreError(
+                    f"The folder {self.folder} cannot be locked: {error.strerror}. Give one on a "
+                    "file system that has locks."
                 ) from error
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
-            if _is_disk(error):
-                raise StoreError(_cannot_write(self.folder, error)) from error
-            raise StoreError(
-                f"{self.folder}/run.sqlite is damaged or not a run: {error}. Move the folder away "
-                "to start again."
-            ) from error
+        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+            raise StoreError(_readable_error(self.folder, error)) from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """One transaction, creating tables included; a full disk raises a readable error."""
+        """One transaction, creating tables included; what the disk does is readable."""
         try:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
-        except sqlite3.OperationalError as error:
-            raise StoreError(_cannot_write(self.folder, error)) from error
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # a fault of this program, not of the file
+        except sqlite3.DatabaseError as error:
+            raise StoreError(_readable_error(self.folder, error)) from error
 
     def in_use(self) -> bool:
         """Whether another process writes the run; where files cannot be locked, whether one may."""
@@ -136,10 +145,22 @@ class Database:
         return False
 
     def close(self) -> None:
-        """Closes the file and lets other processes write."""
-        self._db.close()
+        """Closes the file and gives up its lock."""
+        if self._db is not None:
+            self._db.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def _take(lock: Any) -> None:
+    """Locks a file for one writer; a reader that looks whether it is locked holds it an instant."""
+    for left in reversed(range(3)):
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(0.02)
 
 
 def _reader(path: pathlib.Path) -> sqlite3.Connection:
@@ -156,14 +177,23 @@ def _reader(path: pathlib.Path) -> sqlite3.Connection:
     return db
 
 
-def _is_disk(error: sqlite3.DatabaseError) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and any(
-        word in str(error) for word in ("full", "readonly", "I/O", "unable to open")
-    )
+_DISK = ("FULL", "READONLY", "IOERR", "CANTOPEN", "PERM")
+_LOCKED = ("BUSY", "LOCKED", "PROTOCOL")
 
 
-def _cannot_write(folder: pathlib.Path | None, error: Exception) -> str:
-    return (
-        f"{folder}/run.sqlite cannot be written: {error}. Earlier records are safe. Free some "
-        "space or make the folder writable, then run the same again to resume."
-    )
+def _readable_error(folder: pathlib.Path | None, error: Exception) -> str:
+    """What an error of SQLite means to a person, and what to do."""
+    # Extended names begin with the plain one: SQLITE_IOERR_WRITE.
+    name = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_")
+    path = f"{folder}/run.sqlite"
+    if name.startswith(_DISK):
+        return (
+            f"{path} cannot be written: {error}. Earlier records are safe. Free some space or make "
+            "the folder writable, then run the same again to resume."
+        )
+    if name.startswith(_LOCKED):
+        return (
+            f"{path} cannot be locked: {error}. Wait for the program that uses it; if there is "
+            "none, the file system has no locks: give a folder on another one."
+        )
+    return f"{path} is damaged or not a run: {error}. Move the folder away to start again."

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from jdl.engine.database import StoreError
 from jdl.engine.events import Record
+from jdl.engine.names import check_metrics, quoted
 from jdl.engine.tables import Tables
 
 FIRST = -1  # the turn of trials known before the first turn
@@ -68,23 +69,18 @@ class Journal(Tables):
           StoreError: the folder holds a run of another specification; the
             message lists what differs.
         """
+        check_metrics(metrics)
         found = self.specification()
         wanted = json.loads(json.dumps(specification))
         if found is not None:
-            there, now = _flat(found), _flat(wanted)
-            differences = [
-                _difference(key, there.get(key), now.get(key))
-                for key in sorted({*there, *now})
-                if there.get(key) != now.get(key)
-            ]
-            if differences:
+            if differences := _differences(_flat(found), _flat(wanted)):
                 raise StoreError(
                     f"{self.folder} holds a run of another specification:\n"
                     + "\n".join(differences)
                     + "\nGive another folder, or the same arguments to resume that run."
                 )
             return True
-        columns = "".join(f', "{name}" REAL' for name in metrics)
+        columns = "".join(f", {quoted(name)} REAL" for name in metrics)
         meta = {"specification": wanted, "run": uuid.uuid4().hex, **notes}
         with self._writing():
             self._db.execute(
@@ -239,7 +235,7 @@ class Journal(Tables):
     def history(self, metric: str) -> Iterator[Turn]:
         """The recorded turns in order; read them all before writing anything."""
         queries = (
-            f'SELECT turn, trial, step, "{metric}" FROM reports ORDER BY turn, trial, step',
+            f"SELECT turn, trial, step, {quoted(metric)} FROM reports ORDER BY turn, trial, step",
             "SELECT ended, trial, status, steps FROM trials WHERE ended IS NOT NULL"
             " ORDER BY ended, trial",
             "SELECT turn, kind, value FROM events ORDER BY turn, rowid",
@@ -289,12 +285,26 @@ def _by_turn(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, list[tuple[
         yield turn, [row[1:] for row in group]
 
 
-def _difference(key: str, there: str | None, now: str | None) -> str:
-    program = key.partition("programs.")[2] if key.startswith("programs.") else None
-    if program is not None and there and now:
-        which = f" for {program}" if program else ""
-        return f"  make_trial{which} computes something else now"
-    return f"  {key}: {there or 'nothing'} there, {now or 'nothing'} now"
+# What a program is traced from besides make_trial.
+_TRACED = ("batch_size", "data", "diverged_above", "report_every", "space", "steps")
+
+
+def _differences(there: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs, a line each; a program only where nothing else says why it does."""
+    keys = [key for key in sorted({*there, *now}) if there.get(key) != now.get(key)]
+    said = any(key.partition(".")[0] in _TRACED for key in keys)
+    lines = []
+    for key in keys:
+        program = key.removeprefix("programs.")
+        if program == key:
+            of = ", by `steps` or `epochs`" if key == "steps" else ""
+            lines.append(
+                f"  {key}: {there.get(key, 'nothing')} there, {now.get(key, 'nothing')} now{of}"
+            )
+        elif not said:
+            which = f" for {program}" if program else ""
+            lines.append(f"  make_trial{which} computes something else now")
+    return lines
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:

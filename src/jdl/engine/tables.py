@@ -10,6 +10,7 @@ import numpy as np
 from jdl.engine import checkpoint
 from jdl.engine.database import Database
 from jdl.engine.events import Bred
+from jdl.engine.names import quoted
 
 
 class Tables(Database):
@@ -79,7 +80,7 @@ class Tables(Database):
 
     def reports(self) -> tuple[tuple[str, ...], np.ndarray]:
         """The metrics' names, and rows of trial, step and each metric, as float64."""
-        columns = "".join(f', "{name}"' for name in self.metrics)
+        columns = "".join(f", {quoted(name)}" for name in self.metrics)
         with self._readable():
             if not self.metrics:
                 return (), np.zeros((0, 2))
@@ -91,9 +92,11 @@ class Tables(Database):
 
     def scores(self) -> dict[int, float]:
         """The scores of the states kept, by trial."""
-        return dict(self._db.execute("SELECT trial, score FROM states"))
+        with self._readable():
+            return dict(self._db.execute("SELECT trial, score FROM states"))
 
     def state(self, trial: int) -> dict[str, np.ndarray] | None:
         """The kept state of `trial` by path, or None."""
-        row = self._db.execute("SELECT state FROM states WHERE trial=?", (trial,)).fetchone()
+        with self._readable():
+            row = self._db.execute("SELECT state FROM states WHERE trial=?", (trial,)).fetchone()
         return checkpoint.from_bytes(row[0], f"the state of trial {trial}")[0] if row else None

@@ -59,11 +59,12 @@ def column(results: Any, name: str) -> Column:
     if chosen or not (there and is_number(there)):
         log = False
         label = NAMES.get(name, name)
-        options = sorted(dict.fromkeys(there), key=lambda v: points.index(v) if v in points else -1)
+        rank = {repr(point): i for i, point in enumerate(points)}
+        options = sorted({repr(v): v for v in there}.items(), key=lambda o: rank.get(o[0], -1))
         places = np.linspace(0, 1, len(options)) if len(options) > 1 else [0.5]
-        place = dict(zip(options, places))
-        at[present] = [place[value] for value in there]
-        ticks = [(float(p), format_value(option)) for option, p in place.items()]
+        place = {written: at for (written, _), at in zip(options, places)}
+        at[present] = [place[repr(value)] for value in there]
+        ticks = [(float(place[written]), format_value(option)) for written, option in options]
         return Column(name, label, at, ticks, False, True, math.nan, math.nan)
     numbers = np.array(there, float)
     low, high = float(numbers.min()), float(numbers.max())
@@ -109,7 +110,7 @@ def varying_names(results: Any, most: int | None = None) -> list[str]:
     for name, entry in results.specification["space"].items():
         if set(entry) & set(REPEATS):
             continue
-        seen = {trial.config.get(name, _ABSENT) for trial in results.trials}
+        seen = {repr(trial.config.get(name, _ABSENT)) for trial in results.trials}
         if len(seen) > 1:
             names.append(name)
     return names[:most]

@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any
 
+from jdl.engine.events import DONE
 from jdl.plot.report import report_figures
 from jdl.plot.style import words
 from jdl.sweep import Results
@@ -130,8 +131,8 @@ def page(results: Results, pictures: dict[str, tuple[bytes, str]], title: str) -
     """
     columns = {
         name: values
-        for name, values in results.columns().items()
-        if name in ("trial", "status", "steps") or any(v != values[0] for v in values)
+        for name, values in _columns(results).items()
+        if name in ("trial", "status", "steps") or any(repr(v) != repr(values[0]) for v in values)
     }
     names = list(columns)
     rows = [[_plain(value) for value in row] for row in zip(*columns.values())]
@@ -172,6 +173,11 @@ def page(results: Results, pictures: dict[str, tuple[bytes, str]], title: str) -
     )
 
 
+def _columns(results: Results) -> dict[str, list[Any]]:
+    columns = results.columns()
+    return columns | {"status": [results.says(status) for status in columns["status"]]}
+
+
 def png(figure: Any) -> bytes:
     """A figure as the bytes of a PNG."""
     buffer = io.BytesIO()
@@ -183,17 +189,18 @@ def _plain(value: Any) -> Any:
     """A cell as JSON holds it; null for what is not there or not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    if value is None or isinstance(value, str | int | float):
+    exact = not isinstance(value, int) or abs(value) <= 2**53  # what JavaScript holds
+    if value is None or (isinstance(value, str | int | float) and exact):
         return str(value) if isinstance(value, bool) else value
     return str(value)
 
 
 def _summary(results: Results) -> list[str]:
     states = ("done", "diverged", "stopped", "running", "pending")
-    counts = [f"{n:,} {state}" for state in states if (n := results.count(state))]
+    counts = [f"{n:,} {results.says(state)}" for state in states if (n := results.count(state))]
     total = len(results.trials)
     lines = [f"{total:,} trial{'s' * (total != 1)}: {', '.join(counts)}."]
-    if results.count("done"):
+    if any(t.status == DONE and results.score(t) > -math.inf for t in results.trials):
         best = results.best
         config = ", ".join(f"{name} {format_value(v)}" for name, v in best.config.items())
         value = format_value(best.metrics[results.metric])

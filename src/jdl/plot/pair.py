@@ -9,6 +9,7 @@ import numpy as np
 from jdl.plot.columns import (
     Column,
     column,
+    counts,
     final_values,
     goodness,
     has_status,
@@ -130,9 +131,10 @@ def _draw(results: Any, one: Column, two: Column, metric: str) -> Any:
     for set_limits, c in ((axes.set_xlim, one), (axes.set_ylim, two)):
         room = 0.45 / max(1, len(c.ticks) - 1) if c.names else 0.04
         set_limits(-room, 1 + room)
+    left = int((~shown & ~failed).sum()) - results.count("running") - results.count("pending")
     axes.set_title(
-        f"{one.name} and {two.name}: {int(shown.sum()):,} trials"
-        + (f", {int(failed.sum()):,} diverged (crosses)" if failed.any() else "")
+        f"{one.name} and {two.name}: {counts(results)}"
+        + (f"; {left:,} without a place or a value" if left else "")
     )
     return figure
 

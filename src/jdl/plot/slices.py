@@ -19,7 +19,7 @@ from jdl.plot.columns import (
     varying_names,
 )
 from jdl.plot.scale import limit, scale_y
-from jdl.plot.style import DIVERGED, DONE, INK, STOPPED, new_figure, styled
+from jdl.plot.style import DIVERGED, DONE, FAINT, INK, STOPPED, new_figure, styled
 
 MOST = 12  # panels
 BINS = 8
@@ -29,7 +29,7 @@ def slice_figure(results: Any, metric: str | None = None) -> Any:
     """Draws the final metric against each hyperparameter that varies, a panel for each.
 
     Trials that ran to the end are dots, stopped ones triangles at their last
-    report, diverged ones crosses along the bottom. Where there are many, a line
+    report, diverged ones crosses along the end of bad values. Where there are many, a line
     joins the medians of eight stretches.
 
     Args:
@@ -97,9 +97,11 @@ def _draw_panel(
     size = float(np.clip(60 / math.sqrt(max(1, shown.sum())), 2.0, 5.0))
     alpha = float(np.clip(150 / max(1, shown.sum()), 0.25, 0.85))
     low, high = axes.get_ylim()
+    done = has_status(results, "done")
     for label, rows, mark, color in (
         ("stopped early", shown & stopped, "v", STOPPED),
-        ("ran to the end", shown & ~stopped, "o", DONE),
+        ("ran to the end", shown & done, "o", DONE),
+        (results.says("running"), shown & ~stopped & ~done, "o", FAINT),
     ):
         if rows.any():
             (handle,) = axes.plot(
@@ -116,14 +118,14 @@ def _draw_panel(
     if failed.any():
         (handle,) = axes.plot(
             x[failed],
-            0.025 + jitter(int(failed.sum()), 0.012),
+            (0.025 if higher else 0.975) + jitter(int(failed.sum()), 0.012),
             "x",
             transform=axes.get_xaxis_transform(),
             color=DIVERGED,
             markersize=4,
             alpha=float(np.clip(60 / failed.sum(), 0.2, 0.8)),
         )
-        handles.setdefault("diverged (at the bottom)", handle)
+        handles.setdefault(f"diverged (at the {'bottom' if higher else 'top'})", handle)
     centres, medians = _medians(one, values, shown)
     if len(centres) > 1:
         look: dict[str, Any] = (

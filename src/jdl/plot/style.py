@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -66,9 +67,29 @@ def styled() -> Iterator[None]:
 
 def new_figure(width: float = 8.0, height: float = 4.8) -> Any:
     """An empty figure of that size in inches, which no window and no global list holds."""
-    from matplotlib.figure import Figure
+    return _figure_class()(figsize=(width, height), layout="constrained")
 
-    return Figure(figsize=(width, height), layout="constrained")
+
+@functools.cache
+def _figure_class() -> Any:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter
+
+    class Literal(Figure):
+        """A figure whose texts are drawn as they stand: a "$" in a name begins no formula."""
+
+        def draw(self, renderer: Any) -> None:
+            formulas = set()  # the powers of ten of a logarithmic axis are
+            for axes in self.axes:
+                for axis in (axes.xaxis, axes.yaxis):
+                    if isinstance(axis.get_major_formatter(), LogFormatter):
+                        formulas |= {id(text) for text in axis.findobj(Text)} - {id(axis.label)}
+            for text in self.findobj(Text):
+                text.set_parse_math(id(text) in formulas)
+            super().draw(renderer)
+
+    return Literal
 
 
 def line_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:

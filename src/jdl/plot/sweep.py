@@ -21,8 +21,8 @@ def sweep_figure(results: Any, name: str, metric: str, chance: float | None = No
     of one standard error over seeds. Where other numbers vary too, the curve
     joins the best configuration at each value and the others are faint dots;
     where hardly a value occurs twice, as in a random search, only the dots are
-    drawn. Trials that were stopped early are the smallest dots. A strip below
-    marks diverged trials, larger the more seeds did.
+    drawn. Trials that were stopped early are the smallest dots. A strip beyond
+    the end of bad values marks diverged trials, larger the more seeds did.
 
     Args:
       results: of a sweep, finished or running.
@@ -55,25 +55,28 @@ def _draw(
     strip = sum(1 for points in diverged.values() if points)
     figure = new_figure(8.0, 4.6 + 0.17 * strip)
     ratios = [4.6, 0.25 + 0.17 * strip]
+    maximise = results.larger_is_better(metric)
+    # Diverged trials lie beyond the bad end of the axis.
+    ratios = ratios if maximise else ratios[::-1]
     grid = figure.add_gridspec(2, 1, height_ratios=ratios) if strip else figure.add_gridspec(1, 1)
-    axes = figure.add_subplot(grid[0])
+    axes = figure.add_subplot(grid[0 if maximise or not strip else 1])
     values = values_of(results, name)
     if is_number(values):
-        place = {value: value for value in values}
+        place = {repr(value): value for value in values}
     else:
-        place = {value: index for index, value in enumerate(dict.fromkeys(values))}
-        axes.set_xticks(range(len(place)), [str(value) for value in place])
+        options = {repr(value): str(value) for value in values}
+        place = {written: index for index, written in enumerate(options)}
+        axes.set_xticks(range(len(place)), list(options.values()))
     if log := is_log(results.specification["space"][name], values):
         axes.set_xscale("log")
     # An invisible line makes the axis span all that was tried, whatever came of it.
     axes.plot([min(place.values()), max(place.values())], [math.nan, math.nan])
     styles = line_styles(list(groups))
     others = any(n != name for n in varying(results, static=False))
-    maximise = results.larger_is_better(metric)
     for label, points in groups.items():
         # Where other numbers vary, a line is a profile only if values of `name` recur; and
         # between names there is nothing to join.
-        lonely = others and len({p.x for p in points}) > 0.5 * len(points)
+        lonely = others and len({repr(p.x) for p in points}) > 0.5 * len(points)
         scattered = lonely or not is_number(values)
         _draw_group(axes, label, points, place, styles[label], scattered)
     shown = [y for points in groups.values() for p in points for y in (*p.span, p.early)]
@@ -85,14 +88,18 @@ def _draw(
         axes.text(1.01, chance, "chance", transform=where, va="center", color=FAINT, fontsize=8.5)
     _mark_best(axes, groups, place, maximise)
     axes.set_ylabel(say(metric) + scale)
-    axes.set_title(_title(results, (p for points in groups.values() for p in points)))
+    title = _title(results, (p for points in groups.values() for p in points))
+    if not strip:
+        axes.set_title(title)
     if len(groups) > 1 or "" not in groups:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     bottom = axes
     if strip:
-        bottom = figure.add_subplot(grid[1], sharex=axes)
-        _draw_strip(bottom, diverged, place, styles)
-        axes.tick_params(labelbottom=False)
+        beside = figure.add_subplot(grid[1 if maximise else 0], sharex=axes)
+        _draw_strip(beside, diverged, place, styles)
+        above, bottom = (axes, beside) if maximise else (beside, axes)
+        above.tick_params(labelbottom=False)
+        above.set_title(title)
     bottom.set_xlabel(NAMES.get(name, name) + (" (log scale)" if log else ""))
     return figure
 
@@ -106,18 +113,18 @@ def _draw_group(
     scattered: bool,
 ) -> None:
     seen = [p for p in points if not math.isnan(p.mean)]
-    ridge = sorted((p for p in seen if p.best), key=lambda p: place[p.x])
+    ridge = sorted((p for p in seen if p.best), key=lambda p: place[repr(p.x)])
     rest = [p for p in seen if not p.best]
     early = [p for p in points if not math.isnan(p.early)]
     axes.plot(
-        [place[p.x] for p in early],
+        [place[repr(p.x)] for p in early],
         [p.early for p in early],
         ".",
         color=style["color"],
         alpha=0.5,
         markersize=3,
     )
-    x = np.array([place[p.x] for p in ridge], float)
+    x = np.array([place[repr(p.x)] for p in ridge], float)
     mean = np.array([p.mean for p in ridge])
     error = np.nan_to_num([p.stderr for p in ridge])
     shown = {"label": label or None, "color": style["color"]}
@@ -130,7 +137,7 @@ def _draw_group(
         axes.plot(x, mean, marker=style["marker"], linestyle=style["linestyle"], **shown)
     if rest:
         axes.plot(
-            [place[p.x] for p in rest],
+            [place[repr(p.x)] for p in rest],
             [p.mean for p in rest],
             style["marker"],
             color=style["color"],
@@ -148,16 +155,16 @@ def _mark_best(
         return
     best = min(seen, key=lambda p: p.rank)
     label = next(label for label, points in groups.items() if best in points)
-    axes.plot(place[best.x], best.mean, "o", markersize=11, fillstyle="none", color="#333333")
+    axes.plot(place[repr(best.x)], best.mean, "o", markersize=11, fillstyle="none", color="#333333")
     # The text grows away from the nearer end, so that it stays over the curves.
-    along = axes.transData.transform((place[best.x], best.mean))[0] - axes.bbox.x0
+    along = axes.transData.transform((place[repr(best.x)], best.mean))[0] - axes.bbox.x0
     share = along / axes.bbox.width
     side = "left" if share < 0.2 else "right" if share > 0.8 else "center"
     at = f"{best.x:.3g}" if isinstance(best.x, float) else str(best.x)
     text = f"best: {best.mean:.3f}" + (f", {label}" if label else "") + f" at {at}"
     axes.annotate(
         text,
-        (place[best.x], best.mean),
+        (place[repr(best.x)], best.mean),
         xytext=(0, 11 if maximise else -11),
         textcoords="offset points",
         ha=side,
@@ -177,7 +184,7 @@ def _draw_strip(
         points = diverged[label]
         size = [8 + 18 * p.diverged / (p.diverged + p.done) for p in points]
         axes.scatter(
-            [place[p.x] for p in points],
+            [place[repr(p.x)] for p in points],
             [row] * len(points),
             s=size,
             marker="x",

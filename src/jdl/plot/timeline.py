@@ -110,7 +110,7 @@ def _draw(results: Any) -> Any:
             boxes.append([(left, low), (right, low), (right, high), (left, high)])
         colors = [_LOOKS.get(bar.status, FAINT) for bar in bars]
         axes.add_collection(PolyCollection(boxes, facecolors=colors, linewidths=0))
-        seen |= {bar.status if bar.status in _LOOKS else "running" for bar in bars}
+        seen |= {results.says(bar.status) for bar in bars}
         busy = sum(bar.steps for bar in bars) / max(1, end * lanes[name])
         axes.set_title(
             f"{name or 'one program'}: {100 * busy:.0f} % of its widest row busy", fontsize=9.5
@@ -123,7 +123,7 @@ def _draw(results: Any) -> Any:
     panels[-1].set_xlim(0, 1.01 * max(b.start + b.steps for bars in shown.values() for b in bars))
     panels[-1].set_xlabel("training steps that each of the program's lanes had time for")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    looks = {**_LOOKS, "running": FAINT}
+    looks = {**_LOOKS, results.says("running"): FAINT}
     figure.legend(
         handles=[Patch(color=looks[s], label=s) for s in looks if s in seen],
         loc="outside right center",

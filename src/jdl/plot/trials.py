@@ -66,8 +66,10 @@ def _draw(results: Any, metric: str, curves: np.ndarray, steps: np.ndarray) -> A
         mark = {"stopped": "v", "diverged": "x"}.get(name, "o" if single else "")
         if mark:
             axes.plot(*ends.T, mark, color=color, markersize=4, alpha=max(0.35, alpha), zorder=3)
-        label = {"done": "ran to the end", "running": "running"}.get(name, name)
+        label = {"done": "ran to the end"}.get(name, results.says(name))
         handles += axes.plot([], [], marker=mark, color=color, label=f"{label} ({rows.size:,})")
+    if unseen := int((~seen).sum()):
+        handles += axes.plot([], [], linestyle="", label=f"no finite report ({unseen:,})")
     good = goodness(results, metric) if results.trials else np.array([])
     ran = np.flatnonzero(np.isfinite(good) & (status == "done"))
     best = ran[np.argsort(-good[ran], kind="stable")][:BEST]

@@ -60,7 +60,11 @@ def log_uniform(low: Real, high: Real) -> Dimension:
     low, high = _bounds("log_uniform", low, high, "(0, inf)")
     ratio, last = math.log(high / low), float(high)
     return Dimension(
-        "log_uniform", [low, high], False, None, lambda u: min(last, low * math.exp(u * ratio))
+        "log_uniform",
+        [low, high],
+        False,
+        None,
+        lambda u: min(last, low * math.exp(u * ratio)) if u < 1 else last,
     )
 
 
@@ -229,7 +233,8 @@ def nearest(dimension: Dimension, number: Real) -> Any:
     value = plain(number)
     if dimension.points is not None:
         return min(dimension.points, key=lambda point: abs(point - value))
-    low, high = dimension.at(0.0), dimension.at(1.0)
+    ends = dimension.arguments
+    low, high = (ends["low"], ends["high"]) if isinstance(ends, dict) else ends
     inside = min(high, max(low, value))
     return round(inside) if dimension.kind == "integer" else float(inside)
 

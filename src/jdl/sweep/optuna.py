@@ -22,6 +22,7 @@ from jdl.sweep.search import (
     repeats,
 )
 from jdl.sweep.space import Space, configuration, exists, from_json, parse_space
+from jdl.sweep.values import same
 
 SAMPLERS = {
     "tpe": "TPESampler",
@@ -201,7 +202,7 @@ def suggest(trial: Any, name: str, dimension: Dimension) -> Any:
     if dimension.kind == "integer":
         low, high = integer_bounds(dimension)
         return trial.suggest_int(name, low, high)
-    written = {_written(point): point for point in points or ()}
+    written = dict(zip(_labels(points or ()), points or ()))
     return written[trial.suggest_categorical(name, list(written))]
 
 
@@ -218,6 +219,22 @@ def _written(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
+def _labels(points: Sequence[Any]) -> list[Any]:
+    """The options of a choice as Optuna stores them: as text where it would take two for one."""
+    plainly = [_written(point) for point in points]
+    if len({*plainly}) == len({repr(point) for point in points}):
+        return plainly
+    return [repr(point) for point in points]
+
+
+def _label(dimension: Dimension, value: Any) -> Any:
+    """A value of a dimension as Optuna stores it."""
+    if dimension.kind != "choice":
+        return value
+    points = dimension.points or ()
+    return _labels(points)[next(i for i, point in enumerate(points) if same(point, value))]
+
+
 def _distribution(optuna: Any, dimension: Dimension) -> Any:
     distributions = optuna.distributions
     if dimension.kind in ("uniform", "grid", "log_uniform", "log_grid"):
@@ -225,7 +242,7 @@ def _distribution(optuna: Any, dimension: Dimension) -> Any:
         return distributions.FloatDistribution(low, high, log=dimension.kind.startswith("log"))
     if dimension.kind == "integer":
         return distributions.IntDistribution(*integer_bounds(dimension))
-    return distributions.CategoricalDistribution([_written(p) for p in dimension.points or ()])
+    return distributions.CategoricalDistribution(_labels(dimension.points or ()))
 
 
 def export_study(results: Any, storage: str | os.PathLike[str], name: str | None = None) -> Any:
@@ -291,7 +308,7 @@ def _frozen(optuna: Any, results: Any) -> list[Any]:
                 # To Optuna, a done trial without a finite value has failed.
                 state=states.FAIL if state == states.COMPLETE and value is None else state,
                 value=value,
-                params={key: _written(trial.config[key]) for key in there},
+                params={key: _label(space[key], trial.config[key]) for key in there},
                 distributions={key: swept[key] for key in there},
                 user_attrs=attributes | rest | metrics,
                 intermediate_values={

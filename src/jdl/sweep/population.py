@@ -123,10 +123,12 @@ def _moved(dimension: Dimension, value: Any, factor: float) -> Any:
 
 def restored(bred: Sequence[Bred], space: Space) -> list[Bred]:
     """`bred` with the values of the space for the numbers that the lanes held."""
-    return [
-        one._replace(numbers={n: nearest(space[n], value) for n, value in one.numbers.items()})
-        for one in bred
-    ]
+
+    def value(name: str, number: float) -> Any:
+        near = nearest(space[name], number)
+        return near if np.float32(near) == np.float32(number) else number
+
+    return [one._replace(numbers={n: value(n, x) for n, x in one.numbers.items()}) for one in bred]
 
 
 def used(

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from jdl.engine import checkpoint
 from jdl.engine.database import StoreError
@@ -189,14 +190,20 @@ class Results:
         """The trial with the best final metric among those done.
 
         Raises:
-          ValueError: no trial is done.
+          ValueError: no trial is done, or none with a finite metric.
         """
         done = [trial for trial in self.trials if trial.status == DONE]
         if not done:
             raise ValueError(
                 f"No trial finished: {self.count('diverged')} of {len(self.trials)} diverged."
             )
-        return max(done, key=self.score)
+        best = max(done, key=self.score)
+        if self.score(best) == -math.inf:
+            raise ValueError(
+                f"No trial is best: {self.metric} is not finite in any of the {len(done)} that are "
+                "done."
+            )
+        return best
 
     def ensemble(self, k: int) -> Ensemble:
         """The `k` best trials as one `train.Ensemble`, whose predictions are averaged.
@@ -348,9 +355,10 @@ class Results:
         """
         columns = self.columns()
         order = sorted(range(len(self.trials)), key=lambda i: -self.score(self.trials[i]))
-        table = Table(*columns, header_style="bold", row_styles=["", "dim"])
+        # As Text, because a string is markup, and a user's may hold brackets.
+        table = Table(*map(_heading, columns), header_style="bold", row_styles=["", "dim"])
         for index in order[:rows]:
-            table.add_row(*(format_value(column[index]) for column in columns.values()))
+            table.add_row(*(Text(format_value(column[index])) for column in columns.values()))
         return table
 
     def best_by(self, name: str) -> list[Summary]:
@@ -403,6 +411,10 @@ class Results:
     def show(self, rows: int = 10) -> None:
         """Prints the best `rows` trials."""
         Console().print(self.table(rows))
+
+
+def _heading(name: str) -> Column:
+    return Column(Text(name))
 
 
 def format_value(value: Any) -> str:

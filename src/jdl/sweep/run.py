@@ -16,6 +16,7 @@ from jdl.engine.executor import LocalExecutor
 from jdl.engine.goal import choose_goal
 from jdl.engine.interrupt import Interrupted
 from jdl.engine.journal import Journal, recorded_plans
+from jdl.engine.names import check_metrics
 from jdl.engine.ordering import BATCH
 from jdl.engine.plan import lane_mesh, use_all_cores
 from jdl.engine.policy import Policy
@@ -166,6 +167,7 @@ def run(
     if stopping is not None:
         stopping = by_configuration(stopping, source.numbered)
     work, reported = groups[0].work, sorted(groups[0].shapes.reports)
+    check_metrics({*reported, *groups[0].shapes.final}, parsed)
     judged_by = choose_goal(set(reported), metric, goal)
     specification = {
         "programs": {group.label: group.shapes.program for group in groups},

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jdl._paths import expanded
+from jdl.engine.names import check_name
 from jdl.sweep.dimension import KINDS, Dimension, as_dimension, when
 from jdl.sweep.values import among, check_held, listed, plain
 
@@ -37,7 +38,8 @@ def parse_space(space: Mapping[str, Any]) -> Space:
     """A space with every plain value turned into the dimension that holds just it.
 
     Raises:
-      ValueError: the space is empty, a name is no string, a value is none that a
+      ValueError: the space is empty, a name is no text or that of a column which
+        every table of trials has ("trial", "status", "steps"), a value is none that a
         hyperparameter may have, or there is more than one axis of seeds.
 
     >>> from jdl import sweep
@@ -51,8 +53,7 @@ def parse_space(space: Mapping[str, Any]) -> Space:
         )
     parsed: Space = {}
     for name, dimension in space.items():
-        if not isinstance(name, str):
-            raise ValueError(f"A hyperparameter's name must be a string, got {name!r}.")
+        check_name("hyperparameter", name)
         try:
             parsed[name] = as_dimension(dimension)
         except (TypeError, ValueError) as error:
