@@ -420,7 +420,7 @@ class TestErrors:
             ({"lanes": 0}, "`lanes` must be an integer of at least 1, got lanes=0"),
             ({"devices": []}, "`devices` needs at least one device"),
             ({"search": sweep.grid_search({"rate": 0.1})}, "search gives {'rate': 0.1}, but the"),
-            ({"search": sweep.grid_search({"rate": 0.1, "lr": 1})}, "'rate' is only in one of them"),
+            ({"search": sweep.grid_search({"rate": 0.1, "lr": 1})}, "'rate' is only in one"),
         ],
     )
     def test_what_would_only_fail_later(self, options, message):

@@ -27,6 +27,7 @@ from jdl.engine.run import Limits, run_trials
 from jdl.engine.snapshot import SNAPSHOT
 from jdl.engine.workload import make_workload, splits_of
 from jdl.sweep.by_configuration import by_configuration
+from jdl.sweep.making import MakeTrial, Making
 from jdl.sweep.population import Breeding
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search

@@ -11,9 +11,6 @@ from jdl.engine.events import Queued
 from jdl.engine.group import Group
 from jdl.engine.ordering import BATCH
 from jdl.engine.supply import Given, Supply
-from jdl.engine.trial import Trial
-from jdl.engine.tune import tuned
-from jdl.engine.workload import Workload, splits_of
 from jdl.sweep.by_configuration import Numbered
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.making import Making, Static
