@@ -145,7 +145,7 @@ def test_errors(results, tmp_path):
     with pytest.raises(ValueError, match=r"averages what `Trial.predict` gives"):
         ensemble.predict(DIGITS.test[0])
     results.make_trial = None
-    with pytest.raises(ValueError, match=r"call sweep\.run"):
+    with pytest.raises(ValueError, match=r"Call sweep\.run"):
         results.ensemble(2)
     results.make_trial = make_trial
 

@@ -217,7 +217,7 @@ class Tensor:
         return self._array.shape
 
 
-class Loader:
+class TorchLoader:
     """A loader as PyTorch's: a length, and an order of its own every time it is gone through."""
 
     def __init__(self, seed=5):
@@ -233,10 +233,10 @@ class Loader:
 
 
 def test_a_loader_with_the_interface_of_torch(tmp_path):
-    whole = run(Loader())
+    whole = run(TorchLoader())
     with pytest.raises(train.Interrupted):
-        run(Loader(), out=tmp_path / "run", callbacks=[interrupt_at(15)])
-    assert_same(whole, run(Loader(), out=tmp_path / "run"))
+        run(TorchLoader(), out=tmp_path / "run", callbacks=[interrupt_at(15)])
+    assert_same(whole, run(TorchLoader(), out=tmp_path / "run"))
     epochs = np.asarray(whole.state.x).reshape(8, 20, 3)
     assert not np.array_equal(epochs[0], epochs[1])
     assert all(sorted(map(tuple, epoch)) == sorted(map(tuple, X)) for epoch in epochs)

@@ -56,7 +56,7 @@ def test_text_in_three_stretches(tmp_path):
 )
 def test_text_that_will_not_do(tmp_path, options, message):
     (tmp_path / "text").write_bytes(b"x" * 120)
-    with pytest.raises(data.DataError, match=message):
+    with pytest.raises(ValueError, match=message):
         data.text(tmp_path / "text", **{"length": 5, "test": 0.0, **options})
 
 
