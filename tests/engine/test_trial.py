@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdl import diagnose, nn, optim, train
+from jdl import diagnose, nn, optim, sweep, train
 from jdl.data import Dataset
 from jdl.diagnose.monitor import watched
 from jdl.engine.keys import to_words
@@ -193,3 +193,77 @@ def test_a_split_is_evaluated_as_a_whole_whatever_its_size(examples, most):
     np.testing.assert_allclose(means["mean"], 0.5 + np.mean(x**2), rtol=1e-6)
     assert sorted(set(sizes)) == sorted(evaluated_sizes(examples, most))
     assert sum(evaluated_sizes(examples, most)) <= examples
+
+
+def of_constant(value, dtype):
+    """A trial whose every metric is one number, in a type of the user's."""
+    metrics = lambda: {"seen": jnp.asarray(value, dtype), "loss": jnp.float32(0)}  # noqa: E731
+    return Trial(
+        init=lambda key, batch: {"w": jnp.float32(0)},
+        step=lambda state, batch, key: (state, metrics()),
+        evaluate=lambda state, batch: metrics(),
+    )
+
+
+SIXTEEN = (np.zeros((16, 1), np.float32), np.zeros(16, np.float32))
+
+
+def reported_by_fit(trial, size):
+    options = {"epochs": 1, "batch_size": 4, "eval_batch_size": size, "progress": False}
+    return train.fit(trial, Dataset(SIXTEEN, SIXTEEN, SIXTEEN), **options).metrics
+
+
+def reported_by_sweep(trial, size):
+    options = {"epochs": 1, "batch_size": 4, "eval_batch_size": size, "progress": False}
+    data = Dataset(SIXTEEN, SIXTEEN, SIXTEEN)
+    results = sweep.run(lambda hp: trial, {"lr": 0.1}, data, devices=1, **options)
+    return results.trials[0].metrics
+
+
+def reported_by_a_row(trial, size):
+    rates = {"lr": np.ones(3, np.float32)}
+    row = train.side_by_side(lambda hp: trial, rates, diverged_above=1e8)
+    return reported_by_fit(row, size)
+
+
+def reported_by_evaluate(trial, size):
+    return train.evaluate(trial, {"w": jnp.float32(0)}, SIXTEEN, batch_size=size)
+
+
+@pytest.mark.parametrize("size", [4, 5, 16])
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        *((200, "uint8"), (-100, "int8"), (70, "bfloat16"), (8000, "float16"), (True, "bool")),
+        *((30_000, "int16"), (3_000_000, "int32"), (200_000_000, "uint32"), (0.7, "float32")),
+    ],
+)
+def test_the_mean_of_a_metric_is_taken_in_a_wide_type(value, dtype, size):
+    split = tuple(map(jnp.asarray, SIXTEEN))
+    means = evaluate_split(of_constant(value, dtype), {"w": jnp.float32(0)}, split, size)
+    np.testing.assert_allclose(means["seen"], value, rtol=1e-6)
+    assert means["seen"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [reported_by_fit, reported_by_sweep, reported_by_a_row, reported_by_evaluate],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize(("value", "dtype"), [(200, "uint8"), (8000, "float16"), (3e6, "int32")])
+def test_every_report_takes_means_in_a_wide_type(reported, value, dtype):
+    metrics = reported(of_constant(value, dtype), 5)
+    seen = {name: m for name, m in metrics.items() if "seen" in name}
+    assert seen and set(seen.values()) == {value}
+
+
+def test_a_member_whose_narrow_loss_is_infinite_has_diverged():
+    def member(hp):
+        told = lambda w: {"loss": (w * hp["scale"]).astype(jnp.float16)}  # noqa: E731
+        step = lambda w, batch, key: (w + 1, told(w))  # noqa: E731
+        return Trial(lambda key, batch: jnp.float32(1), step, lambda w, batch: told(w))
+
+    row = train.side_by_side(member, {"scale": np.array([3, 1e6], np.float32)})
+    one, two = jax.random.split(jax.random.key(0))
+    state, metrics = row.step(row.init(one, SIXTEEN), SIXTEEN, two)
+    assert state.tolist() == [2, 1] and metrics["loss"] == 3

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from jdl._promotion import at_least_float32
+
 State = PyTree
 Batch = PyTree
 Metrics = dict[str, Any]
@@ -157,11 +159,16 @@ def with_params(state: Any, params: PyTree) -> Any:
     return params
 
 
+def widened(metrics: Metrics) -> Metrics:
+    """`metrics` in float32 or wider: 256 is 0 in uint8, and 70,000 infinite in float16."""
+    return {name: jnp.asarray(m, at_least_float32(m)) for name, m in metrics.items()}
+
+
 def evaluate_split(trial: Trial, state: State, split: Batch, batch_size: int) -> Metrics:
     """The mean of each metric over all of `split`, however unevenly it divides.
 
     Full batches are scanned and the remainder is evaluated alone, each mean
-    weighted by the number of its examples.
+    weighted by the number of its examples, in float32 or wider.
     """
     examples = jax.tree.leaves(split)[0].shape[0]
     batch_size, *_ = evaluated_sizes(examples, batch_size)
@@ -170,16 +177,19 @@ def evaluate_split(trial: Trial, state: State, split: Batch, batch_size: int) ->
     def part(start: int, stop: int) -> Batch:
         return jax.tree.map(lambda a: a[start:stop], split)
 
+    def evaluate(batch: Batch) -> Metrics:
+        return widened(trial.evaluate(state, batch))
+
     if full == 1:
-        total = trial.evaluate(state, part(0, batch_size))
+        total = evaluate(part(0, batch_size))
         total = jax.tree.map(lambda m: m * batch_size, total)
     else:
         batches = jax.tree.map(
             lambda a: a.reshape(full, batch_size, *a.shape[1:]), part(0, full * batch_size)
         )
-        means = jax.lax.map(lambda batch: trial.evaluate(state, batch), batches)
+        means = jax.lax.map(evaluate, batches)
         total = jax.tree.map(lambda m: jnp.sum(m, axis=0) * batch_size, means)
     if rest := examples - full * batch_size:
-        last = trial.evaluate(state, part(full * batch_size, examples))
+        last = evaluate(part(full * batch_size, examples))
         total = jax.tree.map(lambda a, b: a + b * rest, total, last)
     return jax.tree.map(lambda m: m / examples, total)

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from jdl import tree
 from jdl.engine.lane import guarded_step
-from jdl.engine.trial import Batch, Metrics, Trial
+from jdl.engine.trial import Batch, Metrics, Trial, widened
 
 
 def side_by_side(
@@ -67,11 +67,11 @@ def side_by_side(
             sound = jnp.abs(values) <= diverged_above  # which NaN is not
             return jnp.sum(jnp.where(sound, values, 0)) / jnp.sum(sound)
 
-        return {name: mean(values) for name, values in metrics.items()}
+        return {name: mean(values) for name, values in widened(metrics).items()}
 
     def sound(after: PyTree, metrics: Metrics) -> Any:
-        small = jnp.stack([jnp.abs(m) <= diverged_above for m in metrics.values()]).all()
-        return small & tree.all_finite(after)
+        small = [jnp.abs(m) <= diverged_above for m in widened(metrics).values()]
+        return jnp.stack(small).all() & tree.all_finite(after)
 
     def step(state: PyTree, batch: Batch, key: Any) -> tuple[PyTree, Metrics]:
         def one(hp: dict[str, Any], before: PyTree, key: Any) -> tuple[PyTree, Metrics]:
