@@ -34,7 +34,7 @@ def start_lane(trial: Trial, batch: Batch, key: Any) -> Lanes:
       key: of the initialisation.
     """
     state = trial.init(key, batch)
-    return Lanes(state, jnp.int32(0), jnp.int32(-1), jnp.float32(jnp.nan))
+    return Lanes(state, jnp.int32(0), jnp.int32(-1), jnp.float32(0))
 
 
 def guarded_step(

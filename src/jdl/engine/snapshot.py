@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,15 +94,7 @@ def read(journal: Journal) -> Snapshot | None:
         return None
     try:
         arrays, notes = checkpoint.from_bytes(path.read_bytes(), os.fspath(path))
-        if notes["run"] != journal.notes()["run"]:
-            raise checkpoint.CheckpointError(
-                f"{path} belongs to another run than run.sqlite beside it."
-            )
-        if notes["turn"] > (last := journal.last_turn()):
-            raise checkpoint.CheckpointError(
-                f"{path} was written after turn {notes['turn']}, but run.sqlite beside it ends "
-                f"with turn {last}: it is an older copy."
-            )
+        check_owner(journal, path, notes)
     except checkpoint.CheckpointError as error:
         raise checkpoint.CheckpointError(
             f"{error} Delete {SNAPSHOT} to go on: recorded results stay, and trials that were "
@@ -114,6 +106,28 @@ def read(journal: Journal) -> Snapshot | None:
         {number: [(trial, done) for trial, done in seats] for number, seats in notes["seats"]},
         dict(notes["aside"]),
     )
+
+
+def check_owner(journal: Journal, path: os.PathLike[str], notes: Mapping[str, Any]) -> None:
+    """Checks that what was written with `notes` belongs to the run of the journal beside it.
+
+    Args:
+      journal: of the same folder.
+      path: what was written.
+      notes: with "run", its identity, and "turn", the last one before it was written.
+
+    Raises:
+      CheckpointError: it belongs to another run, or is from a later turn.
+    """
+    if notes["run"] != journal.notes()["run"]:
+        raise checkpoint.CheckpointError(
+            f"{path} belongs to another run than run.sqlite beside it."
+        )
+    if notes["turn"] > (last := journal.last_turn()):
+        raise checkpoint.CheckpointError(
+            f"{path} was written after turn {notes['turn']}, but run.sqlite beside it ends "
+            f"with turn {last}: it is an older copy."
+        )
 
 
 def lanes_by_trial(snapshot: Snapshot) -> dict[int, tuple[int, dict[str, np.ndarray]]]:

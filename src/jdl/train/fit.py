@@ -11,20 +11,22 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
+from jdl import tree
 from jdl._checks import check_count, check_number, check_seed
 from jdl.data.batches import steps_per_epoch
 from jdl.data.dataset import Dataset, check
 from jdl.data.source import Position, Reader, Stream
 from jdl.data.stream import batches
 from jdl.engine import checkpoint
-from jdl.engine.contract import fingerprint, trace_shapes
+from jdl.engine.contract import crc32, fingerprint, trace_shapes
 from jdl.engine.events import ENDED, RUNNING, Ended, Record
 from jdl.engine.goal import choose_goal
 from jdl.engine.interrupt import Interrupted
 from jdl.engine.journal import Journal
-from jdl.engine.keys import to_keys, trial_keys
+from jdl.engine.keys import to_keys, to_words, trial_keys
 from jdl.engine.plan import use_all_cores
 from jdl.engine.progress import Progress
+from jdl.engine.snapshot import check_owner
 from jdl.engine.trial import Batch, Trial, params_of
 from jdl.engine.workload import make_workload, splits_of
 from jdl.train.layout import make_layout
@@ -36,7 +38,8 @@ class Fit(NamedTuple):
     """The results of a training run.
 
     Attributes:
-      state: the trial's state at its best report, or at its last one.
+      state: the trial's state at its best report, or the last one that is finite if
+        no report was the best.
       step: training steps that `state` has seen.
       metrics: what was reported at that step, and the test metrics of `state`.
       curves: every reported metric, one value a report.
@@ -71,6 +74,7 @@ def fit(
     min_delta: float = 0.0,
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
+    state: PyTree | None = None,
     out: str | os.PathLike[str] | None = None,
     report_every: int | None = None,
     resident: bool = True,
@@ -105,7 +109,10 @@ def fit(
         value ends the run. A resumed run repeats the reports that came after its
         checkpoint.
       seed: the root of all random numbers.
-      out: the run's folder. The same call with the same folder resumes, bit for bit.
+      state: what training goes on from, a tree as `trial.init` gives, such as
+        `Fit.state` of another run; None begins with `trial.init`. Steps are counted
+        from 0 all the same.
+      out: the run's folder. The same call with the same folder resumes, to the bit.
       report_every: steps between reports; an epoch if `epochs` is given. A run
         can resume only at a report.
       resident: keep the training split on the device; False streams its batches,
@@ -162,6 +169,7 @@ def fit(
     if trial.check is not None:
         trial.check(dataset if first is None else dataset._replace(train=first))
     shapes = trace_shapes(work, {})
+    started_from = None if state is None else _like(shapes.lane.state, state)
     judged_by = choose_goal(set(shapes.reports), metric, goal)
     db = Journal(out)
     shown = Progress(progress)
@@ -178,6 +186,8 @@ def fit(
             "program": shapes.program,
             "data": fingerprint(dataset),
         } | judged_by.to_json()
+        if started_from is not None:
+            specification["state"] = crc32(started_from)
         db.begin(specification, sorted(shapes.reports), [(0, {})])
         ((_, _, status, _, _),) = db.trials()
         programs = make_programs(work, shapes, layout)
@@ -201,7 +211,7 @@ def fit(
                 source = stream or _from_arrays(dataset.train, batch_size, seed)
                 return Reader(source, batch_size, step, position)
 
-            outcome = training.run(seed, splits, read if streams else None)
+            outcome = training.run(seed, splits, read if streams else None, started_from)
             status, state, step = outcome
             if status in ENDED:
                 _end(db, dataset.test, programs, outcome)
@@ -215,6 +225,19 @@ def fit(
         where = f" Run the same again to go on with {out}." if out is not None else ""
         raise Interrupted(f"Stopped after {len(result.steps)} reports.{where}", result)
     return result
+
+
+def _like(like: PyTree, state: PyTree) -> PyTree:
+    """`state` with its keys as words, checked against the shapes `like`."""
+
+    def leaf(a: Any) -> np.ndarray:
+        array = np.asarray(a)
+        # A Python number has the type that JAX gives it.
+        dtype = array.dtype if hasattr(a, "dtype") else jax.dtypes.canonicalize_dtype(array.dtype)
+        return array.astype(dtype, copy=False)
+
+    leaves = tree.named_leaves(jax.tree.map(leaf, to_words(state)))
+    return checkpoint.fill(like, leaves, "`state`")
 
 
 def _length(
@@ -255,26 +278,32 @@ def _from_arrays(train: Batch, batch_size: int, seed: int) -> Stream:
 def _end(db: Journal, test: Batch | None, programs: Any, outcome: Any) -> None:
     """Writes the kept state and how the run ended, then drops the checkpoint."""
     final: dict[str, float] = {}
-    if test is not None and outcome.state is not None:
+    if test is not None:
         means = jax.device_get(programs.evaluate(outcome.state, test))
         final = {f"test_{name}": float(mean) for name, mean in means.items()}
-    if db.folder is not None and outcome.state is not None:
-        notes = {"step": outcome.step}
+    steps = int(db.reports()[1][-1, 1])
+    turn = db.last_turn()
+    if db.folder is not None:
+        notes = {"run": db.notes()["run"], "turn": turn, "step": outcome.step}
         blob = checkpoint.to_bytes(jax.device_get(outcome.state), notes)
         checkpoint.write_atomically(db.folder / STATE, blob)
-    steps = int(db.reports()[1][-1, 1])
     ended = Ended(0, outcome.status, steps, math.nan)
-    db.append(Record(db.last_turn() + 1, "segment", ended=(ended,)), tests={0: final})
+    db.append(Record(turn + 1, "segment", ended=(ended,)), tests={0: final})
     if db.folder is not None:
         (db.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _finished(db: Journal, like: PyTree) -> tuple[PyTree, int]:
     """The state that a finished run kept, and its step."""
-    path = None if db.folder is None else db.folder / STATE
-    if path is None or not path.exists():
-        return None, 0
+    assert db.folder is not None
+    path = db.folder / STATE
+    if not path.exists():
+        raise checkpoint.CheckpointError(
+            f"{path} is missing: the state that this finished run kept. Give another folder to "
+            "train again."
+        )
     leaves, notes = checkpoint.from_bytes(path.read_bytes(), str(path))
+    check_owner(db, path, notes)
     return checkpoint.fill(like, leaves, str(path)), notes["step"]
 
 

@@ -23,6 +23,7 @@ from jdl.engine.interrupt import Interrupt
 from jdl.engine.journal import Journal
 from jdl.engine.lane import Lanes
 from jdl.engine.progress import Progress, Status
+from jdl.engine.snapshot import check_owner
 from jdl.engine.workload import Workload
 from jdl.train.layout import Layout
 from jdl.train.programs import Programs
@@ -57,7 +58,7 @@ class Outcome(NamedTuple):
 
     Attributes:
       status: done, stopped, diverged, or running if it was interrupted.
-      state: what is kept.
+      state: the best that is kept, or the last one.
       step: training steps that it has seen.
     """
 
@@ -96,7 +97,11 @@ class Training:
         self._position: Position = {}  # of the stream, after the last report
 
     def run(
-        self, seed: int, data: Any, read: Callable[[int, Position | None], Reader] | None
+        self,
+        seed: int,
+        data: Any,
+        read: Callable[[int, Position | None], Reader] | None,
+        start: PyTree = None,
     ) -> Outcome:
         """Trains from the folder's checkpoint, or from the beginning, to the end.
 
@@ -104,13 +109,14 @@ class Training:
           seed: the root of all random numbers.
           data: the splits that live on the device, by name.
           read: opens the stream of training batches at a step; None draws them from `data`.
+          start: the state at step 0; None is what the trial's `init` gives.
         """
         place = self._layout.everywhere
         root = jax.device_put(np.uint32(seed), place)
         splits = jax.device_put(data, place)
         at = self._restore()
         if at == 0:
-            self._lane = self._programs.start(root)
+            self._lane = self._programs.start(root) if start is None else self._start(start)
         segments = self._streamed(root, at, read) if read else self._resident(root, splits)
         began = last_checkpoint = time.monotonic()
         status = RUNNING
@@ -129,9 +135,14 @@ class Training:
                         break
             finally:
                 segments.close()
-        kept = self._best if self._keep_best else self._programs.copy(self._lane.state)
-        step = self._best_step if self._keep_best else int(self._lane.step)
-        return Outcome(status, kept, step)
+        if self._best is not None:
+            return Outcome(status, self._best, self._best_step)
+        return Outcome(status, self._programs.copy(self._lane.state), int(self._lane.step))
+
+    def _start(self, state: PyTree) -> Any:
+        lane = Lanes(state, np.int32(0), np.int32(-1), np.float32(0))  # type: ignore[arg-type]
+        # A copy, because the next call overwrites it, and the user keeps the state.
+        return self._programs.copy(jax.device_put(lane, self._programs.shardings))
 
     def _resident(self, root: Any, splits: Any) -> Generator[Any, None, None]:
         while True:
@@ -223,12 +234,15 @@ class Training:
         if self._best is not None:
             arrays |= {f"best|{path}": leaf for path, leaf in tree.named_leaves(self._best).items()}
         notes = {
-            "report": report,
+            "run": self._db.notes()["run"],
+            "turn": report,
             "best_step": self._best_step,
             "has_best": self._best is not None,
             "position": self._position,
         }
         try:
+            # The reports before the checkpoint must survive a crash of the machine, as it does.
+            self._db.sync()
             blob = checkpoint.to_bytes(jax.device_get(arrays), notes)
             checkpoint.write_atomically(self._db.folder / CHECKPOINT, blob)
         except OSError as error:
@@ -241,6 +255,7 @@ class Training:
             return 0
         try:
             leaves, notes = checkpoint.from_bytes(path.read_bytes(), str(path))
+            check_owner(self._db, path, notes)
             lane, best = (
                 {p[5:]: leaf for p, leaf in leaves.items() if p.startswith(prefix)}
                 for prefix in ("lane|", "best|")
@@ -258,6 +273,6 @@ class Training:
             self._best = jax.device_put(kept, shardings.state)
         self._best_step, self._position = notes["best_step"], notes["position"]
         names, table = self._db.reports()
-        column = table[: notes["report"], 2 + names.index(self._goal.metric)]
+        column = table[: notes["turn"], 2 + names.index(self._goal.metric)]
         self._scores = [self._goal.score(float(value)) for value in column]
-        return notes["report"]
+        return notes["turn"]
