@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num, Shaped
 
 from jdl import _checks
-from jdl._promotion import at_least_float32
+from jdl._promotion import at_least_float32, promoting
 
 Number = Any
 
 
+@promoting
 def softmax_cross_entropy(
     logits: Float[Array, "batch *steps classes"],
     targets: Num[Array, "*_"],
@@ -157,6 +158,7 @@ def hinge(
     )
 
 
+@promoting
 def multiclass_hinge(
     scores: Float[Array, "batch classes"], targets: Num[Array, "*_"], margin: Number = 1.0
 ) -> Float[Array, "batch"]:

@@ -11,6 +11,7 @@ from jdl import _checks
 from jdl._promotion import at_least_float32, promoting
 
 
+@promoting
 def accuracy(
     logits: Num[Array, "batch *steps classes"], targets: Shaped[Array, "*_"]
 ) -> Float[Array, "batch"]:
@@ -80,6 +81,7 @@ def binary_accuracy(
     return right.mean(tuple(range(1, right.ndim)))
 
 
+@promoting
 def confusion(
     logits: Num[Array, "batch classes"], targets: Shaped[Array, "*_"]
 ) -> Float[Array, "classes classes"]:

@@ -81,7 +81,8 @@ def test_a_segment_is_a_loop_over_lanes(program):
 
 def test_lanes_that_are_fresh_start_again_and_the_others_go_on(program):
     lanes, first = segment(program, program.empty(), RATES, [1] * 4, [0] * 4, 1)
-    assert np.isnan(first.reports[:, 1]).all() and np.isnan(first.final).all()
+    # What was not asked for is 0, so that no healthy lane makes a NaN.
+    assert not first.reports[:, 1].any() and not first.final.any()
     rates = np.array([0.01, 0.02, 0.05, 0.04], np.float32)
     lanes, second = segment(program, program.place(lanes), rates, [0, 1, 0, 1], [0] * 4, 1)
     for lane, (before, after) in enumerate([(5, 10), (0, 5), (5, 10), (0, 5)]):
@@ -97,7 +98,7 @@ def test_a_segment_of_no_reports_changes_nothing(program):
     lanes, _ = segment(program, program.empty(), RATES, [1] * 4, [0] * 4, 1)
     same, outcome = segment(program, program.place(lanes), RATES, [0] * 4, [0] * 4, 0)
     jax.tree.map(np.testing.assert_array_equal, lanes, same)
-    assert np.isnan(outcome.reports).all()
+    assert not outcome.reports.any()
 
 
 def test_what_the_host_places_it_may_write_in(program):
@@ -106,3 +107,14 @@ def test_what_the_host_places_it_may_write_in(program):
     array[:] = 9
     assert placed.tolist() == [0, 1, 2, 3] and len(placed.sharding.device_set) == 2
     assert {leaf.shape[0] for leaf in jax.tree.leaves(program.empty())} == {4}
+
+
+def test_a_lane_without_a_trial_reports_zeros_and_stays_empty(program):
+    fresh = [1, 0, 0, 1]
+    lanes, outcome = segment(program, program.empty(), RATES, fresh, fresh, 2)
+    for lane in (1, 2):
+        assert outcome.progress[lane].tolist() == [0, -2]
+        assert not outcome.reports[lane].any() and not outcome.final[lane].any()
+    assert np.isfinite(outcome.reports[0]).all() and np.isnan(outcome.reports[3]).all()
+    lanes, outcome = segment(program, program.place(lanes), RATES, [0, 1, 0, 0], [0] * 4, 1)
+    assert outcome.progress[:3].tolist() == [[15, -1], [5, -1], [0, -2]]

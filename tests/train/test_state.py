@@ -53,7 +53,7 @@ def test_a_checkpoint_beside_an_older_database_is_refused(tmp_path):
     shutil.copytree(run, copy)
     killed(run, at=20)
     shutil.copy(run / "checkpoint.safetensors", copy)
-    with pytest.raises(train.CheckpointError, match="after turn 3, but .* turn 2: it is an older"):
+    with pytest.raises(train.CheckpointError, match=r"after turn 3, but .* turn 2: it is an older"):
         fit(out=copy)
 
 
@@ -62,10 +62,10 @@ def test_the_state_of_another_finished_run_is_refused(tmp_path):
     fit(out=tmp_path / "two", seed=2)
     state = tmp_path / "two" / "state.safetensors"
     shutil.copy(tmp_path / "one" / "state.safetensors", state)
-    with pytest.raises(train.CheckpointError, match="state.safetensors belongs to another run"):
+    with pytest.raises(train.CheckpointError, match=r"state.safetensors belongs to another run"):
         fit(out=tmp_path / "two", seed=2)
     state.unlink()
-    with pytest.raises(train.CheckpointError, match="state.safetensors is missing"):
+    with pytest.raises(train.CheckpointError, match=r"state.safetensors is missing"):
         fit(out=tmp_path / "two", seed=2)
 
 

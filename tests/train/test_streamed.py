@@ -217,7 +217,7 @@ class Tensor:
         return self._array.shape
 
 
-class TorchLoader:
+class Positioned:
     """A loader as PyTorch's: a length, and an order of its own every time it is gone through."""
 
     def __init__(self, seed=5):
@@ -233,10 +233,10 @@ class TorchLoader:
 
 
 def test_a_loader_with_the_interface_of_torch(tmp_path):
-    whole = run(TorchLoader())
+    whole = run(Positioned())
     with pytest.raises(train.Interrupted):
-        run(TorchLoader(), out=tmp_path / "run", callbacks=[interrupt_at(15)])
-    assert_same(whole, run(TorchLoader(), out=tmp_path / "run"))
+        run(Positioned(), out=tmp_path / "run", callbacks=[interrupt_at(15)])
+    assert_same(whole, run(Positioned(), out=tmp_path / "run"))
     epochs = np.asarray(whole.state.x).reshape(8, 20, 3)
     assert not np.array_equal(epochs[0], epochs[1])
     assert all(sorted(map(tuple, epoch)) == sorted(map(tuple, X)) for epoch in epochs)

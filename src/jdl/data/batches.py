@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Integer, PyTree, UInt32
 
+from jdl._promotion import promoting
+
 Key = Any
 
 
@@ -91,6 +93,7 @@ def permute(index: Integer[Array, "*shape"], length: int, key: Key) -> Integer[A
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
+@promoting
 def batch_indices(
     key: Key, step: Any, steps: int, batch_size: int, length: int
 ) -> Integer[Array, "steps batch"]:

@@ -31,6 +31,7 @@ from jdl.diagnose.rate import (
 )
 from jdl.diagnose.subject import classes_in, first, length, rescaled
 from jdl.engine.keys import to_keys, to_words
+from jdl.engine.plan import check_compiles
 from jdl.engine.trial import Batch, Trial
 from jdl.nn.summary import flops
 
@@ -111,6 +112,7 @@ def examine(
     Raises:
       ValueError: `trial` is a function and `rate` is None.
     """
+    check_compiles()
     dataset = Dataset(*data)
     if isinstance(trial, Trial):
         unit, rate = " times yours", 1.0

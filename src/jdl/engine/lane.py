@@ -15,13 +15,15 @@ from jdl.engine.keys import trial_keys
 from jdl.engine.trial import Batch, Metrics, State, Trial, evaluate_split
 from jdl.engine.workload import Workload
 
+RUNS, EMPTY = -1, -2  # in place of the step that failed
+
 
 class Lanes(NamedTuple):
     """The state of a lane between segments; on the devices every leaf has a leading lane axis."""
 
     state: State  # the trial's own, at its last finite step, keys as words
     step: Int[Array, " lanes"]  # steps taken
-    diverged: Int[Array, " lanes"]  # the step that failed, -1 while none has
+    diverged: Int[Array, " lanes"]  # the step that failed, -1 while none has, -2 without a trial
     first_loss: Array  # loss at step 0, which growth is measured against
 
 
@@ -34,7 +36,7 @@ def start_lane(trial: Trial, batch: Batch, key: Any) -> Lanes:
       key: of the initialisation.
     """
     state = trial.init(key, batch)
-    return Lanes(state, jnp.int32(0), jnp.int32(-1), jnp.float32(0))
+    return Lanes(state, jnp.int32(0), jnp.int32(RUNS), jnp.float32(0))
 
 
 def guarded_step(
@@ -79,13 +81,13 @@ def train_step(
         if "loss" in values:
             first = first_loss(metrics)
             finite &= values["loss"] <= diverged_above * jnp.maximum(jnp.abs(first), 1.0)
-        return finite & (lane.diverged < 0)
+        return finite & (lane.diverged == RUNS)
 
     state, metrics, ok = guarded_step(trial, lane.state, batch, key, sound)
     lane = Lanes(
         state=state,
         step=jnp.where(ok, lane.step + 1, lane.step),
-        diverged=jnp.where(ok | (lane.diverged >= 0), lane.diverged, lane.step),
+        diverged=jnp.where(ok | (lane.diverged != RUNS), lane.diverged, lane.step),
         first_loss=first_loss(metrics),
     )
     return lane, {

@@ -41,11 +41,22 @@ class Plan(NamedTuple):
 def use_all_cores() -> None:
     """Gives JAX one CPU device per core, if its backend has not started yet.
 
-    Has no effect if the user has set the number or JAX is already running.
+    Has no effect if the user has set the number, here or in XLA_FLAGS, or JAX is already running.
     """
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
     if jax.config.jax_num_cpu_devices == -1:  # type: ignore[attr-defined]
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", _usable_cores())
+
+
+def check_compiles() -> None:
+    """Raises RuntimeError where JAX is told to compile nothing."""
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        raise RuntimeError(
+            "jax_disable_jit (JAX_DISABLE_JIT) is on, but all training here is compiled. Turn it "
+            "off; to look at a trial step by step, call its `init` and `step` themselves."
+        )
 
 
 def _usable_cores() -> int:

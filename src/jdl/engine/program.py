@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from jdl import tree
 from jdl.engine.contract import Shapes
 from jdl.engine.keys import trial_keys
-from jdl.engine.lane import Lanes, evaluate_lane, start_lane, train_report
+from jdl.engine.lane import EMPTY, Lanes, evaluate_lane, start_lane, train_report
 from jdl.engine.trial import Batch, Metrics
 from jdl.engine.workload import Numbers, Workload
 
@@ -38,8 +38,9 @@ class Assignment(NamedTuple):
 class Outcome(NamedTuple):
     """What the host sees of a segment, in only three arrays because each costs a transfer."""
 
+    # What nothing was measured for is 0, not NaN, which jax_debug_nans would take for a failure.
     reports: Float[Array, "lanes reports metrics"]  # names sorted; the first `count` are filled
-    final: Float[Array, "lanes metrics"]  # names sorted; NaN unless a lane was finishing
+    final: Float[Array, "lanes metrics"]  # names sorted; filled if any lane was finishing
     progress: Int[Array, "lanes 2"]  # step, and the step that failed or -1
 
 
@@ -56,9 +57,8 @@ class LaneProgram(NamedTuple):
 
     def empty(self) -> Lanes:
         """Lanes that hold nothing yet."""
-        return self.place(
-            jax.tree.map(lambda a: np.zeros((self.width, *a.shape), a.dtype), self.shapes.lane)
-        )
+        lanes = jax.tree.map(lambda a: np.zeros((self.width, *a.shape), a.dtype), self.shapes.lane)
+        return self.place(lanes._replace(diverged=np.full(self.width, EMPTY, np.int32)))
 
     def place(self, lanes: Any) -> Any:
         """Copies host arrays with a lane axis onto the devices."""
@@ -70,9 +70,12 @@ def _named(split: str, metrics: Metrics) -> Metrics:
     return {f"{split}_{name}": m for name, m in metrics.items()}
 
 
-def _pack(metrics: Metrics, lanes: int) -> Array:
+def _pack(metrics: Metrics, lanes: Lanes) -> Float[Array, "lanes metrics"]:
+    """The metrics by sorted name, 0 in lanes without a trial."""
+    if not metrics:
+        return jnp.zeros((len(lanes.step), 0), jnp.float32)
     columns = [metrics[name].astype(jnp.float32) for name in sorted(metrics)]
-    return jnp.stack(columns, axis=1) if columns else jnp.zeros((lanes, 0))
+    return jnp.where(lanes.diverged[:, None] == EMPTY, 0, jnp.stack(columns, axis=1))
 
 
 def compile_lanes(
@@ -114,21 +117,21 @@ def compile_lanes(
         def body(index: Any, carry: tuple[Lanes, Array]) -> tuple[Lanes, Array]:
             lanes, reports = carry
             lanes, new = jax.vmap(one_report)(lanes, assign.numbers, assign.stream)
-            return lanes, reports.at[:, index].set(_pack(new, lanes_per_device))
+            return lanes, reports.at[:, index].set(_pack(new, lanes))
 
-        reports = jnp.full((lanes_per_device, work.reports, len(shapes.reports)), jnp.nan)
+        size = (lanes_per_device, work.reports, len(shapes.reports))
         # The number of reports is an argument, so the host lengthens short
         # segments without another compilation.
-        lanes, reports = jax.lax.fori_loop(0, count, body, (lanes, reports))
+        lanes, reports = jax.lax.fori_loop(0, count, body, (lanes, jnp.zeros(size, jnp.float32)))
 
         def evaluate_test() -> Array:
             final = jax.vmap(lambda n, lane: evaluated("test", n, lane))(assign.numbers, lanes)
-            return _pack(final, lanes_per_device)
+            return _pack(final, lanes)
 
         final = jax.lax.cond(
             jnp.any(assign.finishing),
             evaluate_test,
-            lambda: jnp.full((lanes_per_device, len(shapes.final)), jnp.nan),
+            lambda: jnp.zeros((lanes_per_device, len(shapes.final)), jnp.float32),
         )
         progress = jnp.stack([lanes.step, lanes.diverged], axis=1)
         return lanes, Outcome(reports, final, progress)

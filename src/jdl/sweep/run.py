@@ -18,7 +18,7 @@ from jdl.engine.interrupt import Interrupted
 from jdl.engine.journal import Journal, recorded_plans
 from jdl.engine.names import check_metrics
 from jdl.engine.ordering import BATCH
-from jdl.engine.plan import lane_mesh, use_all_cores
+from jdl.engine.plan import check_compiles, lane_mesh, use_all_cores
 from jdl.engine.policy import Policy
 from jdl.engine.progress import Progress
 from jdl.engine.recorder import ended
@@ -118,6 +118,7 @@ def run(
         always before anything is compiled.
       Interrupted: Ctrl-C or SIGTERM ended the run; its progress is saved.
     """
+    check_compiles()
     use_all_cores()
     if seconds is not None:
         check_number("seconds", seconds, "(0, inf)")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from jdl._checks import check_classes, check_count, check_number
+from jdl._promotion import promoting
 
 
 class Reliability(NamedTuple):
@@ -25,6 +26,7 @@ class Reliability(NamedTuple):
     examples: Float[Array, " bins"]
 
 
+@promoting
 def reliability(
     probabilities: Float[Any, "examples classes"], labels: Shaped[Any, "*_"], bins: int = 15
 ) -> Reliability:

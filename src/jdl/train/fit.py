@@ -24,7 +24,7 @@ from jdl.engine.goal import choose_goal
 from jdl.engine.interrupt import Interrupted
 from jdl.engine.journal import Journal
 from jdl.engine.keys import to_keys, to_words, trial_keys
-from jdl.engine.plan import use_all_cores
+from jdl.engine.plan import check_compiles, use_all_cores
 from jdl.engine.progress import Progress
 from jdl.engine.snapshot import check_owner
 from jdl.engine.trial import Batch, Trial, params_of
@@ -130,6 +130,7 @@ def fit(
         before anything is compiled.
       Interrupted: Ctrl-C or SIGTERM ended the run; its progress is saved.
     """
+    check_compiles()
     use_all_cores()
     if keep not in (None, "best", "last"):
         raise ValueError(f"`keep` must be 'best', 'last' or None, got keep={keep!r}.")
