@@ -458,3 +458,69 @@ def test_a_trial_whose_state_holds_a_typed_key():
 
     results = sweep.run(make, {"lr": 0.1}, dataset(), epochs=1, **QUIET)
     assert jax.dtypes.issubdtype(results.best.state[1].dtype, jax.dtypes.prng_key)
+
+
+def test_a_change_of_epochs_or_seeds_alone_is_named_as_that(tmp_path):
+    space = {"lr": sweep.choice(0.01, 0.02), "seed": sweep.seeds(2)}
+    assert run(space, out=tmp_path).complete
+    for changed, epochs, says in (
+        (space, 3, "steps: 10 there, 15 now, by `steps` or `epochs`"),
+        (space | {"seed": sweep.seeds(3)}, 2, "space.seed.seeds: 2 there, 3 now"),
+    ):
+        with pytest.raises(sweep.StoreError) as error:
+            run(changed, epochs=epochs, out=tmp_path)
+        assert says in str(error.value) and "make_trial" not in str(error.value)
+
+
+def renamed(names):
+    def make(hp):
+        trial = line_trial(hp["lr"])
+
+        def evaluate(state, batch):
+            (loss,) = trial.evaluate(state, batch).values()
+            return dict.fromkeys(names, loss)
+
+        return trial._replace(evaluate=evaluate)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "names,extra,message",
+    [
+        (["loss", "Loss"], {}, "'valid_Loss' and 'valid_loss' differ in case only"),
+        (["loss"], {"valid_loss": 0.5}, "'valid_loss' is both a hyperparameter and a metric"),
+        (["loss"], {"test_loss": 0.5}, "'test_loss' is both a hyperparameter and a metric"),
+        (["loss", "a\0"], {}, "without NUL"),
+    ],
+)
+def test_names_that_collide_are_refused_before_anything_is_written(tmp_path, names, extra, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.run(
+            renamed(names),
+            LINE | extra,
+            dataset(),
+            trials=2,
+            epochs=1,
+            out=tmp_path / "run",
+            **QUIET,
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_metric_may_have_any_other_name(tmp_path):
+    names = ["loss", 'a "b"', "[red]$x$", "x; y"]
+    results = sweep.run(
+        renamed(names),
+        LINE,
+        dataset(),
+        trials=2,
+        epochs=2,
+        out=tmp_path,
+        metric="valid_loss",
+        **QUIET,
+    )
+    for name in names:
+        np.testing.assert_array_equal(
+            sweep.read(tmp_path).curves(f"valid_{name}"), results.curves("valid_loss")
+        )

@@ -157,7 +157,8 @@ def seeds(count: Whole) -> Dimension:
 
     Where a space has seeds, the seed alone names a trial's random stream, so
     all configurations are compared on the same initial weights, batches and
-    masks.
+    masks. A stopping rule judges a configuration by the mean over its seeds,
+    which go on or stop together.
     """
     count = _count("seeds", count)
     points = tuple(range(count))

@@ -169,7 +169,8 @@ def run(
     if stopping is not None:
         stopping = by_configuration(stopping, source.numbered)
     work, reported = groups[0].work, sorted(groups[0].shapes.reports)
-    check_metrics({*reported, *groups[0].shapes.final}, parsed)
+    for metrics in (reported, groups[0].shapes.final):
+        check_metrics(metrics, parsed)
     judged_by = choose_goal(set(reported), metric, goal)
     specification = {
         "programs": {group.label: group.shapes.program for group in groups},
