@@ -259,7 +259,7 @@ def test_any_name_of_a_metric_comes_back(tmp_path):
         ([f"m{i}" for i in range(1998)], "At most 1,997 metrics can be reported, got 1,998"),
         (["steps"], "A metric cannot be called 'steps'"),
         (["a\0b"], "without NUL"),
-        (["\udc80"], "without NUL and lone surrogates"),
+        (["\udc80"], "without lone surrogates"),
     ],
 )
 def test_names_that_no_table_holds_are_refused(tmp_path, names, message):

@@ -15,10 +15,9 @@ def check_name(kind: str, name: Any) -> None:
     """Raises ValueError unless `name` is text that a file holds, and no column of every table."""
     if not isinstance(name, str):
         raise ValueError(f"A {kind}'s name must be a string, got {name!r}.")
-    if not name or "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
         raise ValueError(
-            f"A {kind}'s name must be text of at least one letter, without NUL and lone "
-            f"surrogates, got {name!r}."
+            f"A {kind}'s name must be text that UTF-8 holds, without lone surrogates, got {name!r}."
         )
     if name in COLUMNS:
         raise ValueError(
@@ -38,6 +37,8 @@ def check_metrics(metrics: Iterable[str], taken: Iterable[str] = ()) -> None:
     taken = {*taken}
     for name in metrics:
         check_name("metric", name)
+        if "\0" in name:
+            raise ValueError(f"A metric's name must be text without NUL, got {name!r}.")
         if name in taken:
             raise ValueError(
                 f"{name!r} is both a hyperparameter and a metric, but a table has one column of "
