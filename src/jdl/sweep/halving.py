@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -19,9 +20,8 @@ def levels(reports: int, reduction: float, grace: float) -> tuple[int, ...]:
     >>> levels(20, 4, 1), levels(16, 4, 1), levels(3, 3, 4)
     ((1, 4, 16), (1, 4), ())
     """
-    count = max(0, math.ceil(math.log(reports / grace, reduction))) if reports > grace else 0
-    rounded = {round(grace * reduction**i) for i in range(count + 1)}
-    return tuple(sorted(level for level in rounded if level < reports))
+    rounded = (round(grace * reduction**i) for i in itertools.count())
+    return tuple(dict.fromkeys(itertools.takewhile(lambda level: level < reports, rounded)))
 
 
 def check_halving(reduction: float, grace: int) -> None:
