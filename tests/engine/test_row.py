@@ -120,6 +120,15 @@ def test_a_lane_takes_the_state_of_another_to_the_bit(make):
         assert [leaves(row, lane) for lane in range(4)] == [before[n] for n in (3, 0, 2, 3)]
 
 
+def test_a_row_that_does_not_fill_its_program_copies_its_own_lanes(make):
+    row = make(width=3)
+    run(row, order(2, {0: (4, 0), 2: (6, 0)}, fresh=((0, line_queued(4)), (2, line_queued(6)))))
+    before = [leaves(row, lane) for lane in range(4)]
+    row.start(order(0, {0: (4, 2)}, copied=(2, 1, 0)), {})
+    row.collect()
+    assert [leaves(row, lane) for lane in range(4)] == [before[n] for n in (2, 1, 0, 3)]
+
+
 def test_a_trial_goes_on_in_another_lane_with_its_own_stream(make):
     row = make()
     run(row, FIRST)
