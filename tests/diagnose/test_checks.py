@@ -29,6 +29,11 @@ FALLING = 0.1 + 2.2 * np.exp(-np.arange(20) / 3)
         ("overfit", FALLING * 0.3, np.append(FALLING[:8], np.linspace(0.3, 1.2, 12))),
         ("plateau", np.append([2.3, 1.6, 1.2, 1.0], [0.9] * 16), None),
         (None, np.array([2.3, 1.0, 0.5]), None),
+        # As few reports as `examine` has, and its 5 times as many steps.
+        ("unlike_training", FALLING, np.array([60.0, 50.0, 53.0, 54.0, 52.0, 53.0])),
+        ("unlike_training", FALLING, np.array([2.3, 2.4, 2.9, 3.3, 3.6, 3.8])),
+        ("unlike_training", FALLING, np.array([2.3, 2.2, 2.1, 2.0, 1.9, np.nan])),
+        (None, FALLING, np.array([3.5, 3.4, 3.2, 3.1, 3.0, 2.9])),
     ],
 )
 def test_a_curve_is_read(kind, train_loss, valid_loss):
@@ -389,3 +394,20 @@ def test_a_multiple_of_a_rate_is_that_rate():
 
     for a, b in zip(after(diagnose.rescaled(at(0.02))(5.0)), after(at(0.1))):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -0.3, 0.0, np.inf])
+def test_rates_that_are_none_are_refused(bad):
+    def never(rate):
+        raise AssertionError("nothing is traced")
+
+    split = np.zeros((4, 2), np.float32), np.zeros(4, np.int32)
+    options = {"key": jax.random.key(0)}
+    with pytest.raises(ValueError, match=r"`rate` must be in \(0, inf\), got rate="):
+        diagnose.learning_rate_range(never, split, rate=bad, **options)
+    with pytest.raises(ValueError, match=r"`rates` must be in \(0, inf\), got rates="):
+        diagnose.learning_rate_range(never, split, rate=0.1, rates=[0.2, bad], **options)
+    with pytest.raises(ValueError, match=r"`rates` must be in \(0, inf\), got rates="):
+        diagnose.overfit_small_batch(never, split, rates=[0.2, bad], **options)
+    with pytest.raises(ValueError, match=r"`rate` must be in \(0, inf\), got rate="):
+        diagnose.examine(never, (split, None, None), rate=bad)

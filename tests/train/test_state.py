@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.engine.toys import dataset, line_trial
 
-from jdl import data, train
+from jdl import data, nn, optim, sweep, train
 
 OPTIONS = {"progress": False, "batch_size": 4, "steps": 20, "report_every": 5}
 
@@ -174,3 +174,29 @@ def test_a_replaced_init_counts():
     for x, y in zip(result.state.x[:20], result.state.y[:20]):
         w = w - 0.05 * 2 * x.T @ (x @ w - y) / 4
     np.testing.assert_allclose(result.state.weights, w, rtol=1e-4)
+
+
+def test_no_examples_give_no_predictions_and_no_means():
+    trial = line_trial(0.05)._replace(predict=lambda state, x, key=None: x[:, :2] * 3)
+    x, y = dataset().train
+    assert train.predict(trial, 0.0, x[:0]).shape == (0, 2)
+    np.testing.assert_array_equal(train.predict(trial, 0.0, x, batch_size=3), x[:, :2] * 3)
+    with pytest.raises(ValueError, match="`split` must hold at least one example, got none"):
+        train.evaluate(trial, 0.0, (x[:0], y[:0]))
+    assert nn.flatten(jnp.zeros((0, 3, 2))).shape == (0, 6)
+    assert nn.flatten(jnp.zeros((3, 0, 2))).shape == (3, 0)
+
+
+@pytest.mark.parametrize("method", ["newton", "newton_cg", "lbfgs", "bfgs"])
+def test_solvers_of_no_parameters_have_converged(method):
+    told = optim.minimize(lambda w: jnp.sum(w**2) + 7.0, jnp.zeros(0), method)
+    assert (told.params.shape, told.value, told.status) == ((0,), 7, optim.CONVERGED)
+
+
+def test_a_search_that_is_used_up_says_so():
+    space = {"lr": sweep.choice(0.01, 0.05)}
+    search, options = sweep.grid_search(space), {"steps": 5, "batch_size": 4, "progress": False}
+    make = lambda hp: line_trial(hp["lr"])  # noqa: E731
+    assert len(sweep.run(make, space, dataset(), search=search, **options).trials) == 2
+    with pytest.raises(ValueError, match=r"search grid gave no configuration .* is used up"):
+        sweep.run(make, space, dataset(), search=search, **options)

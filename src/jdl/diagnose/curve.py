@@ -37,6 +37,8 @@ def read_curve(
     "overfit" (suspicious): the validation loss ends 25 % above its least, which it had
     in the first 70 % of at least eight reports, and above the training loss by
     as much: regularise, stop early, get data.
+    "unlike_training": the training loss falls, but the validation loss ends above 1.5
+    times `chance` (suspicious), above 4 times or not finite (wrong).
     "plateau" (suspicious): the last third changes the training loss by less than
     1 % of `chance` while it is above a tenth of it: lower the rate late.
 
@@ -112,6 +114,13 @@ def read_curve(
                 f"{note}: it has been rising while the training loss fell. Stop early, regularise "
                 "(L2, dropout, augmentation), or get more data.",
             )
+    if valid is not None and len(valid) > 1 and not float(valid[-1]) <= 1.5 * chance:
+        return found(
+            "unlike_training",
+            "suspicious" if valid[-1] <= 4 * chance else "wrong",
+            f"{note}, where knowing nothing costs {chance:.3g}: the validation split is not like "
+            "the training split. Compare their scaling and their labels.",
+        )
     if late < 0.01 * chance and end > 0.1 * chance:
         return found(
             "plateau",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jdl._checks import check_number
 from jdl.data.dataset import Dataset
 from jdl.diagnose.activation import activation_statistics, dead_units
 from jdl.diagnose.curve import read_curve
@@ -121,6 +122,7 @@ def examine(
         raise ValueError("Give the learning `rate` to judge: the trial is a function of it.")
     else:
         unit, make = "", trial
+    check_number("rate", rate, "(0, inf)")
     seeds_of = itertools.count(1000 * seed)
 
     def key() -> Any:

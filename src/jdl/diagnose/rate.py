@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdl._checks import check_number
 from jdl.diagnose.finding import Finding, Problem
 from jdl.diagnose.subject import classes_in, first, length, loss_in
 from jdl.engine.lane import Lanes, start_lane, train_steps
@@ -74,6 +75,7 @@ def make_runner(
       probe: examples that are evaluated, of those shown and of those held out.
     """
     grid = np.asarray(rates, np.float32)
+    check_number("rates", grid, "(0, inf)")
     # As words: each call draws the same numbers, and on purpose.
     words, generator = jax.random.key_data(key), str(jax.random.key_impl(key))
 
@@ -175,6 +177,7 @@ def learning_rate_range(
     Sources: Smith (2017), Cyclical learning rates, section 3.3; CS231n: loss
     that barely changes is a rate too low, NaN a rate too high.
     """
+    check_number("rate", rate, "(0, inf)")
     grid = rates_around(rate) if rates is None else np.asarray(rates, float)
     grid = np.unique(np.append(grid, rate))
     runner = make_runner(

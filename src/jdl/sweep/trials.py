@@ -68,7 +68,10 @@ class Trials:
         """
         first = self._give(1 if self._search.adaptive else BATCH)
         if not first.trials:
-            raise ValueError("The search gave no configuration to try.")
+            raise ValueError(
+                f"The search {self._search.name} gave no configuration to try. A search that one "
+                "sweep has used is empty; make another for each sweep."
+            )
         if not self._search.adaptive:  # its first program may use few numbers
             self._say_unused({name for _, config in first.configs for name in config})
         return Supply(

@@ -27,10 +27,11 @@ def predict(
     Raises:
       ValueError: the trial has no `predict`, or `batch_size` is below 1.
     """
-    size = min(check_count("batch_size", batch_size), len(x))
+    size = max(1, min(check_count("batch_size", batch_size), len(x)))
     run = jax.jit(predictor(trial))
     blocks = []
-    for start in range(0, len(x), size):
+    # Of no examples too there is a block, which tells the shape of an output.
+    for start in range(0, max(1, len(x)), size):
         block = np.asarray(x[start : start + size])
         # Padded to the one size that is compiled.
         rest = np.zeros((size - len(block), *block.shape[1:]), block.dtype)
@@ -59,8 +60,12 @@ def evaluate(
       state: as for `predict`.
       split: such as `dataset.test`.
       batch_size: the most examples on the device at once.
+
+    Raises:
+      ValueError: `split` is empty, or `batch_size` is below 1.
     """
-    examples = len(jax.tree.leaves(split)[0])
+    if (examples := len(jax.tree.leaves(split)[0])) == 0:
+        raise ValueError("`split` must hold at least one example, got none: no mean is defined.")
     size = min(check_count("batch_size", batch_size), examples)
     run = jax.jit(trial.evaluate)
     total: dict[str, float] = {}
