@@ -198,5 +198,5 @@ def test_a_search_that_is_used_up_says_so():
     search, options = sweep.grid_search(space), {"steps": 5, "batch_size": 4, "progress": False}
     make = lambda hp: line_trial(hp["lr"])  # noqa: E731
     assert len(sweep.run(make, space, dataset(), search=search, **options).trials) == 2
-    with pytest.raises(ValueError, match=r"search grid gave no configuration .* is used up"):
+    with pytest.raises(ValueError, match=r"search grid gave no configuration .* is empty"):
         sweep.run(make, space, dataset(), search=search, **options)
