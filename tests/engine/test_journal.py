@@ -151,10 +151,10 @@ def test_a_search_that_gives_the_same_again(journal):
 
 
 def test_the_first_and_the_last_of_many_are_checked(journal):
-    given = [(trial, {"lr": float(trial)}) for trial in (4, 5, 6)]
-    journal.asked(1, 3, given)
+    given = [(trial, {"lr": float(trial)}) for trial in (4, 5, 6, 7)]
+    journal.asked(1, 4, given)
     journal.check_asked(given, "grid")
-    for wrong in (0, 2):
+    for wrong in (0, 3):
         other = [(t, {"lr": 9.0} if at == wrong else c) for at, (t, c) in enumerate(given)]
         with pytest.raises(StoreError, match=f"for trial {given[wrong][0]}, where"):
             journal.check_asked(other, "grid")
