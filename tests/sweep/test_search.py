@@ -243,3 +243,11 @@ def test_rejected_draws_in_a_row_are_counted_anew_after_each_that_is_accepted(mo
     assert len(search.ask(2)) == 2 and search.facts() == {"rejected": 4}
     with pytest.raises(ValueError, match="3 draws in a row do not satisfy the constraint"):
         search.ask(1)
+
+
+def test_a_grid_leaves_out_what_its_constraint_rejects():
+    space = {"low": sweep.integer(1, 3), "seed": sweep.seeds(2), "high": sweep.integer(1, 3)}
+    search = sweep.grid_search(space, lambda config: config["low"] < config["high"])
+    found = [tuple(config.values()) for config in search.ask(99)]
+    assert found == [(1, 0, 2), (1, 0, 3), (1, 1, 2), (1, 1, 3), (2, 0, 3), (2, 1, 3)]
+    assert search.facts() == {"rejected": 12}
