@@ -53,7 +53,13 @@ def test_the_account_of_a_program_holds_its_lanes_and_its_data():
 
 @pytest.mark.parametrize(
     ("wanted", "each", "room", "tried"),
-    [(8, 10, 100, [8]), (8, 10, 79, [8, 7]), (64, 10, 100, [64, 10]), (3, 50, 60, [3, 1])],
+    [
+        (8, 10, 100, [8]),
+        (8, 10, 79, [8, 7]),
+        (64, 10, 100, [64, 10]),
+        (3, 50, 60, [3, 1]),
+        (8, 2**57 + 1, 2**60, [8, 7]),  # by a share that rounds to all of it
+    ],
 )
 def test_widths_are_narrowed_in_proportion(monkeypatch, wanted, each, room, tried):
     monkeypatch.setattr(memory, "device_bytes", lambda mesh: room)
