@@ -23,7 +23,7 @@ from jdl.engine.events import (
     Segment,
 )
 from jdl.engine.policy import Paused, Policy, Seat
-from jdl.engine.rules import Verdicts
+from jdl.engine.rules import Verdicts, joined
 
 Seats = Sequence[Seat | None]
 Heard = Mapping[int, tuple[float, ...]]  # scores of running trials since their last rungs
@@ -225,11 +225,6 @@ def hear(
 def told(ended: Iterable[Ended]) -> list[tuple[int, float]]:
     """What a search is told about ended trials: number and last score, NaN if diverged."""
     return [(e.trial, math.nan if e.status == DIVERGED else e.score) for e in ended]
-
-
-def joined(verdicts: Sequence[Verdicts]) -> Verdicts:
-    """Merges verdicts about different trials."""
-    return Verdicts(*([t for v in verdicts for t in v[field]] for field in range(3)))
 
 
 def release(

@@ -23,6 +23,11 @@ class Verdicts(NamedTuple):
     finish: Sequence[int] = ()
 
 
+def joined(verdicts: Sequence[Verdicts]) -> Verdicts:
+    """Merges verdicts about different trials."""
+    return Verdicts(*([t for v in verdicts for t in v[field]] for field in range(3)))
+
+
 class Rule(NamedTuple):
     """A stopping rule at work in one run.
 

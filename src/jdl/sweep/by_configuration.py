@@ -7,8 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jdl.engine.rules import Rule, Stopping, Verdicts
-from jdl.sweep.halving import joined
+from jdl.engine.rules import Rule, Stopping, Verdicts, joined
 from jdl.sweep.search import repeats
 from jdl.sweep.space import Space
 from jdl.sweep.stopping import Curves, combine, combined

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from jdl._checks import check_number
-from jdl.engine.rules import Rule, Stopping, Verdicts
+from jdl.engine.rules import Rule, Stopping, Verdicts, joined
 
 Curves = Sequence[Sequence[float]]
 
@@ -190,8 +190,3 @@ def _bracketed(
         return Verdicts()
 
     return Rule(rungs, decide, settle)
-
-
-def joined(verdicts: Sequence[Verdicts]) -> Verdicts:
-    """Merges verdicts about different trials."""
-    return Verdicts(*([t for v in verdicts for t in v[field]] for field in range(3)))

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from jdl._checks import check_number
-from jdl.engine.rules import Rule, Stopping, Verdicts
-from jdl.sweep.halving import check_halving, joined, levels
+from jdl.engine.rules import Rule, Stopping, Verdicts, joined
+from jdl.sweep.halving import check_halving, levels
 
 Curves = Sequence[Sequence[float]]
 
