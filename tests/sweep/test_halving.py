@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jdl import sweep
-from jdl.engine.rules import Verdicts
-from jdl.sweep.halving import bracket_sizes, joined, levels
+from jdl.engine.rules import Verdicts, joined
+from jdl.sweep.halving import bracket_sizes, levels
 
 INF = float("inf")
 
