@@ -11,6 +11,13 @@ from jdl.engine import database
 from jdl.engine.database import Database, StoreError
 
 
+def failure(name, words):
+    """An error as SQLite's library raises it."""
+    error = sqlite3.OperationalError(words)
+    error.sqlite_errorname = f"SQLITE_{name}"
+    return error
+
+
 class Notes(Database):
     """A file that is written and read."""
 
@@ -62,7 +69,7 @@ def test_a_transaction_is_whole_or_not_there(tmp_path):
     with pytest.raises(KeyError):
         one.fail(KeyError("mine"))
     with pytest.raises(StoreError, match=r"cannot be written: disk is full.*safe. Free some space"):
-        one.fail(sqlite3.OperationalError("disk is full"))
+        one.fail(failure("FULL", "disk is full"))
     assert one.all() == []
     one.close()
 
@@ -97,11 +104,21 @@ def test_a_folder_that_is_a_file(tmp_path):
         Notes(tmp_path / "file" / "inside")
 
 
-@pytest.mark.parametrize("why", ["database or disk is full", "disk I/O error", "unable to open"])
-def test_a_disk_that_fails_is_told_from_a_file_that_is_damaged(why):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("FULL", "database or disk is full"),
+        ("IOERR_WRITE", "disk I/O error"),
+        ("CANTOPEN", "unable to open"),
+        ("READONLY_DBMOVED", "attempt to write a readonly database"),
+    ],
+)
+def test_a_disk_that_fails_is_told_from_a_file_that_is_damaged(name, words):
     one = Notes(None)
-    with pytest.raises(StoreError, match=f"cannot be written: {why}"), one._readable():
-        raise sqlite3.OperationalError(why)
+    with pytest.raises(StoreError, match=f"cannot be written: {words}"), one._readable():
+        raise failure(name, words)
+    with pytest.raises(StoreError, match="cannot be locked: locking protocol"), one._readable():
+        raise failure("PROTOCOL", "locking protocol")
     with pytest.raises(StoreError, match="damaged or not a run: no such table"), one._readable():
         raise sqlite3.OperationalError("no such table")
     with pytest.raises(StoreError, match="damaged or not a run: file is full of"), one._readable():
