@@ -156,7 +156,7 @@ def test_the_first_and_the_last_of_many_are_checked(journal):
     journal.check_asked(given, "grid")
     for wrong in (0, 3):
         other = [(t, {"lr": 9.0} if at == wrong else c) for at, (t, c) in enumerate(given)]
-        with pytest.raises(StoreError, match=f"for trial {given[wrong][0]}, where"):
+        with pytest.raises(StoreError, match=f"for trial {given[wrong][0]}, but"):
             journal.check_asked(other, "grid")
 
 
