@@ -171,7 +171,7 @@ def test_interrupted_politely(uninterrupted, tmp_path, number):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "Stopping after this segment" in stderr and "to go on with" in stderr
+    assert "Stopping after this segment" in stderr and "to resume" in stderr
     assert (out / SNAPSHOT).exists()
     finish(out)
     assert_same_table(uninterrupted, out)

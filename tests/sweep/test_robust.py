@@ -57,7 +57,7 @@ def test_a_disk_too_full_for_results(whole, tmp_path, monkeypatch):
         return answer
 
     monkeypatch.setattr(Journal, "begin", begun)
-    with pytest.raises(sweep.StoreError, match=r"cannot be written: .* full.* make room"):
+    with pytest.raises(sweep.StoreError, match=r"cannot be written: .* full.* Free some space"):
         run(tmp_path / "run", stopping=RULES[whole[0]], keep=24)
     monkeypatch.undo()
     assert len(sweep.read(tmp_path / "run").trials) in (0, 24)
@@ -94,7 +94,7 @@ def interrupted(out, monkeypatch, **options):
 
     monkeypatch.setattr(engine_run, "Interrupt", interrupt)
     monkeypatch.setattr(LocalExecutor, "collect", stopping)
-    with pytest.raises(sweep.Interrupted, match="to go on with"):
+    with pytest.raises(sweep.Interrupted, match="to resume"):
         run(out, **options)
     monkeypatch.undo()
     assert (out / SNAPSHOT).exists()
