@@ -127,7 +127,9 @@ def test_the_devices_that_are_chosen():
     assert list(lane_mesh(3).devices) == local[:3]
     assert list(lane_mesh([local[2], local[0]]).devices) == [local[2], local[0]]
     assert lane_mesh(len(local)).size == len(local) and lane_mesh(1).size == 1
-    for wrong in (0, len(local) + 1, -1):
+    with pytest.raises(ValueError, match=r"`devices` must be an integer of at least 0, got .*-1"):
+        lane_mesh(-1)
+    for wrong in (0, len(local) + 1):
         with pytest.raises(ValueError, match=f"from 1 to {len(local)}, the local .* got {wrong}"):
             lane_mesh(wrong)
     with pytest.raises(ValueError, match="needs at least one device, got none"):
@@ -160,6 +162,7 @@ def test_the_size_of_the_cache(monkeypatch):
 
 @pytest.mark.parametrize("lanes", [0, -2, True, 2.0, "3"])
 def test_widths_that_are_refused(toy, lanes):
-    with pytest.raises(ValueError, match="`lanes` must be at least 1, 'tune' or None, got lanes="):
+    message = "`lanes` must be (an integer of at least 1|a number, 'tune' or None), got lanes="
+    with pytest.raises((TypeError, ValueError), match=message):
         make_plan(*toy, 5, lane_mesh(1), lanes=lanes)
     assert make_plan(*toy, 5, lane_mesh(1), lanes=1).reason == "1 lanes a device, as given"

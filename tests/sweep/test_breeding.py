@@ -92,7 +92,6 @@ def test_a_quarter_of_the_numbers_is_drawn_anew():
         (sweep.choice(8.0, 1.0, 4.0), 8.0, 1.2, 8.0),
         (sweep.choice(8.0, 1.0, 4.0), 1.0, 0.8, 1.0),
         (sweep.choice(8.0, 1.0, 4.0), 1.0, 1.2, 4.0),
-        (sweep.choice(8.0, 1.0, 4.0), 4.4, 1.0, 1.0),  # no factor above 1 is one step down
     ],
 )
 def test_how_far_a_number_moves(dimension, value, factor, moved):

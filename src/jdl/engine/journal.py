@@ -152,6 +152,7 @@ class Journal(Tables):
         turn = record.turn
         places = ", ".join("?" * (2 + len(self.metrics)))
         with self._writing():
+            self._note({"turn": turn})
             self._db.executemany(
                 f"INSERT OR REPLACE INTO reports VALUES (?, ?, {turn:d}{places[4:]})", reports
             )
@@ -190,6 +191,7 @@ class Journal(Tables):
     def roll_back(self, turn: int) -> None:
         """Deletes what was recorded after `turn`, for a run that repeats those turns."""
         with self._writing():
+            self._note({"turn": turn})
             self._db.execute("DELETE FROM reports WHERE turn > ?", (turn,))
             self._db.execute("DELETE FROM lineage WHERE turn > ?", (turn,))
             # Trials are asked for after a turn's segment, and so after its checkpoint.
@@ -224,13 +226,8 @@ class Journal(Tables):
             )
 
     def last_turn(self) -> int:
-        """The last recorded turn."""
-        with self._readable():
-            (turn,) = self._db.execute(
-                "SELECT MAX(t) FROM (SELECT MAX(turn) AS t FROM reports UNION"
-                " SELECT MAX(ended) FROM trials UNION SELECT MAX(asked) FROM trials)"
-            ).fetchone()
-            return turn or 0
+        """The number of the last turn that was written, though it may have brought nothing."""
+        return self.notes().get("turn", 0)
 
     def history(self, metric: str) -> Iterator[Turn]:
         """The recorded turns in order; read them all before writing anything."""
