@@ -179,7 +179,9 @@ others = st.builds(
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(case=st.one_of(cases, cases, others), data=st.data())
 def test_a_run_cut_at_any_turns_is_the_run_that_was_not(case, data):
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
