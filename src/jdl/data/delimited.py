@@ -158,7 +158,7 @@ class _Table:
         self._rows.insert(at, (row.line, row.byte))
 
     def labels_or_numbers(self, task: str | None) -> tuple[np.ndarray, str]:
-        """The targets as the task has them, and which task it is, in words."""
+        """The targets in the form of the task, and a phrase that names the task."""
         values = [number(goal) for goal in self.targets]
         texts = [i for i, value in enumerate(values) if value is None]
         whole = [value is not None and value.is_integer() for value in values]

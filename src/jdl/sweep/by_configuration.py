@@ -68,7 +68,7 @@ def by_configuration(stopping: Stopping, numbered: Numbered) -> Stopping:
 
 
 def _judged(judge: Rule, numbered: Numbered) -> tuple[Rule, Callable[[Sequence[int]], Verdicts]]:
-    """The rule of trials that asks `judge` of configurations, and what tells it who has left."""
+    """A rule that asks `judge` about configurations, and a report of trials that ended."""
     there: dict[tuple[int, int], dict[int, Sequence[float]]] = {}  # by rung and configuration
     members: dict[int, list[int]] = {}  # trials of a configuration that `judge` was told last
     absent: dict[int, set[int]] = collections.defaultdict(set)  # that will come to no rung

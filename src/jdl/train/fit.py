@@ -223,7 +223,7 @@ def fit(
         shown.close()
         db.close()
     if status == RUNNING:
-        where = f" Run the same again to go on with {out}." if out is not None else ""
+        where = f" Run the same again to resume {out}." if out is not None else ""
         raise Interrupted(f"Stopped after {len(result.steps)} reports.{where}", result)
     return result
 
