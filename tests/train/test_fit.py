@@ -76,7 +76,7 @@ def assert_equal_runs(whole, parts):
 
 def test_resumes_to_the_bit(tmp_path):
     whole = fit(epochs=8, out=tmp_path / "whole")
-    with pytest.raises(train.Interrupted, match=r"4 reports.*to go on") as stop:
+    with pytest.raises(train.Interrupted, match=r"4 reports.*to resume") as stop:
         fit(epochs=8, out=tmp_path / "parts", callbacks=[interrupt_at(4)])
     assert stop.value.results.status == "running" and len(stop.value.results.steps) == 4
     assert_equal_runs(whole, fit(epochs=8, out=tmp_path / "parts"))
