@@ -46,7 +46,8 @@ class PretendedExecutor:
     """Carries orders out by arithmetic; rows are lists of lanes."""
 
     def __init__(self, devices: int = 2):
-        self.devices, self.compiled, self.narrowed = devices, [], 0
+        self.devices, self.doubles = devices, True
+        self.compiled, self.narrowed = [], 0
         self._widths: list[int] = []
         self._rows: dict[int, list[Lane]] = {}
         self._numbers: dict[int, list[float]] = {}

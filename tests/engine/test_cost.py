@@ -7,7 +7,7 @@ import math
 import pytest
 from tests.engine.by_hand import order, segment
 
-from jdl.engine.cost import Tally, measured, report_seconds, reports_ahead, worthwhile
+from jdl.engine.cost import Tally, measured, report_seconds, reports_ahead, short, worthwhile
 from jdl.engine.events import DIVERGED, DONE, STOPPED, Ended
 
 
@@ -20,6 +20,10 @@ def test_the_estimate_of_a_report_is_overhead_and_traffic():
 def test_another_program_is_worth_twice_its_compilation():
     assert not worthwhile(6.0)
     assert worthwhile(6.01)
+
+
+def test_the_host_shows_beside_segments_under_a_second():
+    assert short(0.99) and not short(1.0)
 
 
 @pytest.mark.parametrize(

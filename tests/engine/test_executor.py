@@ -91,6 +91,23 @@ def test_a_row_is_prepared_when_it_is_started_at_the_latest(start, group):
     assert one.prepare(0) == Prepared(0, 2) and one.built == [2, 1]
 
 
+def test_two_rows_of_a_group_run_one_program(start, group):
+    one = start()
+    assert one.doubles
+    for row, lanes in enumerate((2, 2, 1)):
+        one.join(group, lanes, 2 * lanes)
+        one.compile(row)
+    rows = []
+    while len(rows) < 3:
+        rows += one.ready(least=1)
+    assert rows == [Prepared(0, 4), Prepared(1, 4), Prepared(2, 2)] and one.built == [2, 1]
+    second = order(2, {0: (4, 0)}, row=1, fresh=((0, line_queued(4)),))
+    one.start(FIRST)
+    one.start(second)
+    first, other = one.collect(0), one.collect(1)
+    np.testing.assert_array_equal(first.values[0], other.values[0])
+
+
 def test_programs_that_are_not_compiled_yet_are_not_waited_for(start, group, monkeypatch):
     go, compile_lanes = threading.Event(), compiler.compile_lanes
 

@@ -80,6 +80,7 @@ class Run:
             )  # fmt: skip
             self.table = self.journal.reports()[1].tolist()
             self.turn, self.notes = self.journal.last_turn(), self.journal.notes()
+            self.lanes = [lane for _, lane, _ in self.journal.seats().values()]
             self.counts, self.rows = self.journal.counts(), self.journal.trials()
             return stats
         finally:
@@ -233,6 +234,23 @@ def test_a_group_that_comes_later_is_compiled_and_its_plan_noted(tmp_path):
     assert one.notes["plans"]["b"]["lanes"] == 2 and one.counts == {"done": 2}
     assert one.notes["plans"].keys() == {"a", "b"}
     assert one.joined == [("a", 2, 2), ("b", 2, 6)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "lane_bytes", "lanes"),
+    [
+        (FREE, 10**6, [0, 1, 2, 3, 4]),
+        (FREE, 10**6, [0, 1, 2, 3]),
+        (FREE, 10**10, [0, 0, 1, 2, 3]),  # five steps of a second in each of two lanes
+        (ORDERED, 10**6, [0, 0, 1, 2, 3]),
+    ],
+)
+def test_a_group_of_short_segments_has_two_rows(policy, lane_bytes, lanes):
+    """Two devices of two lanes each: a fifth trial waits, or has a lane in another row."""
+    one = Run(None, "a" * len(lanes), policy, a=(2, 2, lane_bytes))
+    assert one.start().complete and one.joined == [("a", 2, 4)] * (1 + (4 in lanes))
+    assert one.counts == {"done": len(lanes)}
+    assert sorted(one.lanes) == lanes
 
 
 def test_where_no_order_counts_all_segments_are_collected_before_it_stops(tmp_path):

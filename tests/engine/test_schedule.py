@@ -41,7 +41,7 @@ ONE, TWO, THREE = queued(1), queued(2), queued(3)
 def test_a_run_begins_with_nothing():
     tally = Tally()
     assert Schedule() == ((), {}, {}, {}, {}, (), (), 0, 0, False, True, False, 0, False, tally)
-    assert Row("a", 1, 0.25, ()) == ("a", 1, 0.25, (), False, False, None, (), None)
+    assert Row("a", 1, 0.25, ()) == ("a", 1, 0.25, (), 0, False, False, None, (), None)
 
 
 def test_a_row_that_joins_is_free_and_the_last_in_turn():
@@ -52,7 +52,7 @@ def test_a_row_that_joins_is_free_and_the_last_in_turn():
     assert (free.busy, free.free, s.running, s.queued) == ([], 4, 0, 0)
     s = s._replace(queues={"a": (ONE,)}, returning={"a": (paused(2, 1),)}, rotation=())
     s, _ = after(s, policy(), Joined("a", 1, 1, 0.25))
-    assert s.rotation == (1,) and s.rows[1] == Row("a", 1, 0.25, (None,))
+    assert s.rotation == (1,) and s.rows[1] == Row("a", 1, 0.25, (None,), first=4)
     assert s.queues == {"a": (ONE,)} and s.returning == {"a": (paused(2, 1),)}
 
 

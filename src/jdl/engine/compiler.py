@@ -26,7 +26,7 @@ class Compiler:
         self.seconds: list[float] = []  # of each program
         self._mesh, self._say = mesh, say
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
-        self._coming: dict[int, Future[LaneProgram]] = {}
+        self._coming: dict[int, tuple[Future[LaneProgram], str, int]] = {}
 
     def close(self) -> None:
         """Drops the programs whose compilation has not begun."""
@@ -34,20 +34,23 @@ class Compiler:
 
     def begin(self, row: int, group: Group, lanes: int) -> None:
         """Compiles a program of `lanes` lanes a device, or of as many as fit, on the thread."""
-        self._coming[row] = self._pool.submit(self.now, group, lanes)
+        # Two rows of a group run the same program.
+        same = [f for f, label, n in self._coming.values() if (label, n) == (group.label, lanes)]
+        future = same[0] if same else self._pool.submit(self.now, group, lanes)
+        self._coming[row] = future, group.label, lanes
 
     def __contains__(self, row: int) -> bool:
         return row in self._coming
 
     def take(self, row: int) -> LaneProgram:
         """Waits for the program of a row."""
-        return self._coming.pop(row).result()
+        return self._coming.pop(row)[0].result()
 
     def done(self, least: int = 0) -> list[int]:
         """The rows whose program is compiled, after waiting for `least` of them."""
         if least and self._coming:
-            wait(self._coming.values(), return_when=FIRST_COMPLETED)
-        return sorted(row for row, future in self._coming.items() if future.done())
+            wait([future for future, *_ in self._coming.values()], return_when=FIRST_COMPLETED)
+        return sorted(row for row, (future, *_) in self._coming.items() if future.done())
 
     def now(self, group: Group, lanes: int) -> LaneProgram:
         """Compiles a program of `lanes` lanes a device, or of as many as fit.

@@ -12,6 +12,7 @@ COMPILE_SECONDS = 3.0  # an estimate for one program
 STEP_SECONDS = 5e-6  # fixed cost of a lane's step, besides its memory traffic
 BYTES_PER_SECOND = 1e10
 SEGMENT_SECONDS = 0.1  # in shorter segments the host's share shows
+LONG_SECONDS = 1.0  # in segments of this length the host's share does not show
 ORDERED_SECONDS = 0.5  # estimated length of a segment in which nothing is decided
 
 
@@ -23,6 +24,11 @@ def report_seconds(report_every: int, lane_bytes: int) -> float:
 def worthwhile(seconds: float) -> bool:
     """Whether saving `seconds` of device time is worth compiling another program."""
     return seconds > 2 * COMPILE_SECONDS
+
+
+def short(seconds: float) -> bool:
+    """Whether the host's share shows beside a segment of `seconds`."""
+    return seconds < LONG_SECONDS
 
 
 def reports_ahead(ordered: bool, measured: float | None, estimated: float, lanes: int) -> int:

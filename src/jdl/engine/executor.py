@@ -63,10 +63,13 @@ class Executor(Worker, Protocol):
 
     Attributes:
       devices: how many there are.
+      doubles: whether a group may have two rows, so that one computes while the host
+        reads the other's reports.
       narrowed: how many programs were compiled for fewer lanes of a row.
     """
 
     devices: int
+    doubles: bool
     narrowed: int
 
     @property
@@ -102,6 +105,8 @@ class LocalExecutor:
           say: receives a message when something is narrowed.
         """
         self.devices = mesh.size
+        # On an accelerator the lanes of one row are meant to fill its memory.
+        self.doubles = mesh.devices.flat[0].platform == "cpu"
         self.narrowed = 0
         self._compiler = Compiler(mesh, say)
         self._host_data, self._seed, self._say = data, seed, say

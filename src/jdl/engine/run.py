@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jdl.engine import resume, snapshot
-from jdl.engine.cost import Stats, Tally
+from jdl.engine.cost import Stats, Tally, short
 from jdl.engine.events import Joined
 from jdl.engine.executor import Executor
 from jdl.engine.goal import Goal
 from jdl.engine.group import Group
 from jdl.engine.interrupt import Interrupt
 from jdl.engine.journal import Journal
-from jdl.engine.loop import collected, drive
+from jdl.engine.loop import collected, drive, told
 from jdl.engine.policy import Policy
 from jdl.engine.progress import Progress
 from jdl.engine.recorder import Recorder
@@ -180,6 +180,8 @@ def _resumed(
         s = resume.replayed(s, policy, resume.Replay(journal, supply, goal, place), turn)
     else:
         s, aside = resume.recalled(s, policy, journal, supply, goal, place, saved)
+    if executor.doubles and not policy.ordered:
+        s = _doubled(s, policy, [*groups], place)
     for number, (group, row) in enumerate(zip(groups, s.rows)):
         executor.join(group, len(row.seats) // row.devices, len(row.seats))
         if s.unfinished(number):
@@ -189,6 +191,20 @@ def _resumed(
         executor.load(saved.arrays, s.flying)
     executor.put_aside(aside)
     return s._replace(tally=Tally(s.tally.done, s.tally.diverged, s.tally.stopped))
+
+
+def _doubled(
+    s: Schedule, policy: Policy, groups: Sequence[Group], place: Callable[[Group], Joined]
+) -> Schedule:
+    """Adds a second row to groups of short segments with more trials than one row holds.
+
+    One of the rows computes while the host reads the reports of the other.
+    """
+    for number, group in enumerate(groups):
+        lanes = len(s.rows[number].seats)
+        if s.in_queue(number) > lanes and short(group.report_seconds * group.plan.lanes):
+            s = told(s, policy, [place(group)])
+    return s._replace(to_scan=len(s.rotation))
 
 
 def _save(s: Schedule, executor: Executor, journal: Journal, progress: Progress) -> None:

@@ -39,6 +39,7 @@ class Row(NamedTuple):
       devices: how many its lanes are spread over.
       report_seconds: an estimate for one report of one lane.
       seats: the trial in each lane, None where it is free.
+      first: the number of its first lane among those of its group.
       ready: whether its program is compiled.
       narrowing: whether a program of fewer lanes is being compiled.
       copied: the lane that each lane copies at the start of the next segment.
@@ -50,6 +51,7 @@ class Row(NamedTuple):
     devices: int
     report_seconds: float
     seats: tuple[Seat | None, ...]
+    first: int = 0
     ready: bool = False
     narrowing: bool = False
     copied: tuple[int, ...] | None = None
@@ -145,7 +147,8 @@ def after(s: Schedule, policy: Policy, event: Any) -> tuple[Schedule, Record | N
         case Asked(wanted, given, left):
             return _asked(s, policy, wanted, given, left), None
         case Joined(group, devices, width, report_seconds):
-            row = Row(group, devices, report_seconds, (None,) * width)
+            first = sum(len(row.seats) for row in s.rows if row.group == group)
+            row = Row(group, devices, report_seconds, (None,) * width, first)
             return s._replace(
                 rows=(*s.rows, row),
                 queues={group: (), **s.queues},
@@ -211,7 +214,7 @@ def _collected(s: Schedule, policy: Policy, segment: Segment) -> tuple[Schedule,
     )
     if brought.over:
         s, brought = _cleared(s, policy, brought)
-    started = [(queued.trial, lane) for lane, queued in segment.order.fresh]
+    started = [(queued.trial, row.first + lane) for lane, queued in segment.order.fresh]
     return _turned(s, policy, brought, brought.record(s.turn + 1, "segment", started))
 
 
