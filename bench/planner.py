@@ -77,12 +77,13 @@ def workload(name: str) -> Any:
 
 
 def measure(name: str) -> dict[str, Any]:
-    from jdl.engine.plan import use_all_cores
+    from jdl.engine.devices import use_all_cores
 
     use_all_cores()
     from jdl.engine.contract import trace_shapes
+    from jdl.engine.devices import lane_mesh
     from jdl.engine.memory import program_bytes
-    from jdl.engine.plan import lane_mesh, make_plan
+    from jdl.engine.plan import make_plan
     from jdl.engine.program import compile_lanes
     from jdl.engine.tune import step_seconds, tuned
 

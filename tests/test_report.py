@@ -14,7 +14,7 @@ from scipy import stats
 from tests.made_up import EVERY, REPORTS, made_up
 
 from jdl import plot, sweep
-from jdl.engine.events import Bred
+from jdl.engine.events import Exchanged
 from jdl.plot import sweep_figure
 from jdl.plot.columns import column, goodness, varying_names
 from jdl.plot.forest import grow_forest, main_effects, ranks
@@ -270,10 +270,10 @@ def bred_population():
     """Six members of 16 reports; 4 copies 1 after report 2 of 16, then 0 copies 4 after 8."""
     space = {"lr": sweep.log_uniform(1e-4, 0.1), "dropout": sweep.uniform(0.0, 0.5)}
     results = made_up(6, space=space, stopping=False, population="pbt", diverged_above=9.0)
-    bred = [
-        Bred(0, 8, 4, {"lr": 0.003, "dropout": 0.1}),
-        Bred(2, 8, 2, {"lr": 0.5, "dropout": 0.2}),  # its numbers alone changed
-        Bred(4, 2, 1, {"lr": 0.02, "dropout": 0.3}),
+    exchanged = [
+        Exchanged(0, 8, 4, {"lr": 0.003, "dropout": 0.1}),
+        Exchanged(2, 8, 2, {"lr": 0.5, "dropout": 0.2}),  # its numbers alone changed
+        Exchanged(4, 2, 1, {"lr": 0.02, "dropout": 0.3}),
     ]
     values = np.linspace(0.3, 0.5, 6)
     values[0] = 0.9
@@ -282,7 +282,7 @@ def bred_population():
         for t in results.trials
     ]
     curves = {name: results.curves(name) for name in results.curve_names}
-    return sweep.Results(results.specification, trials, curves, {}, bred=bred)
+    return sweep.Results(results.specification, trials, curves, {}, exchanged=exchanged)
 
 
 def test_a_population_is_drawn_with_its_lineage_and_schedules():
@@ -312,7 +312,7 @@ def test_a_populations_other_pictures_show_its_last_numbers():
     assert rates[0] == 0.003 and rates[2] == 0.5 and rates[3] == results.schedule("lr")[3, 0]
     assert "population" not in plot.report_figures(made_up(8, stopping=False))
     # A number that only some members have.
-    assert np.isnan(used([Bred(0, 1, 1, {})], [{"a": 1.0}, {"b": 2.0}], 3, "a")[1]).all()
+    assert np.isnan(used([Exchanged(0, 1, 1, {})], [{"a": 1.0}, {"b": 2.0}], 3, "a")[1]).all()
 
 
 def test_the_page_stands_alone(tmp_path):

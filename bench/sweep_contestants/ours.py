@@ -68,7 +68,8 @@ def jdl_program(steps: int) -> Ready:
     import jax
 
     from jdl.engine.contract import trace_shapes
-    from jdl.engine.plan import lane_mesh, make_plan, use_all_cores
+    from jdl.engine.devices import lane_mesh, use_all_cores
+    from jdl.engine.plan import make_plan
     from jdl.engine.program import Assignment, LaneProgram, compile_lanes
     from jdl.engine.workload import make_workload, splits_of
 

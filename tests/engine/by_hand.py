@@ -6,7 +6,7 @@ import numpy as np
 
 from jdl.engine.events import Order, Queued, Segment
 from jdl.engine.policy import Paused, Policy, Seat
-from jdl.engine.rules import Population, Rule, Verdicts
+from jdl.engine.rules import Evolution, Rule, Verdicts
 from jdl.engine.schedule import Row, Schedule
 
 INF, NAN = float("inf"), float("nan")
@@ -72,7 +72,7 @@ class Exchanges:
             self.asked.append((report, list(trials), list(scores), [dict(n) for n in numbers]))
             return exchanges
 
-        self.population = Population(every, evolve, "exchanges")
+        self.population = Evolution(every, evolve, "exchanges")
 
 
 def policy(**more) -> Policy:

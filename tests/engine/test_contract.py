@@ -16,8 +16,8 @@ from jdl import sweep, train
 from jdl.data import Dataset
 from jdl.engine import cost, tune
 from jdl.engine.contract import fingerprint, trace_hash, trace_shapes
+from jdl.engine.devices import lane_mesh
 from jdl.engine.keys import trial_keys
-from jdl.engine.plan import lane_mesh
 from jdl.engine.program import compile_lanes
 from jdl.engine.trial import adapted
 from jdl.engine.workload import make_workload

@@ -19,7 +19,7 @@ from tests.engine.by_hand import (
 
 from jdl.engine import decisions
 from jdl.engine.decisions import Brought, after_segment
-from jdl.engine.events import DIVERGED, DONE, STOPPED, Bred, Ended, Leaving, Record
+from jdl.engine.events import DIVERGED, DONE, STOPPED, Ended, Exchanged, Leaving, Record
 from jdl.engine.rules import Exchange, Verdicts
 
 
@@ -228,9 +228,9 @@ def test_members_copy_each_other_at_a_report_that_all_reached():
     rates = [{"lr": np.float32(trial / 4)} for trial in (1, 5, 9)]
     assert members.asked == [(4, [1, 5, 9], [0.25, 0.5, -INF], rates)]
     assert now.copied == (1, 1, 2, 1) and now.changed == (3, 0)
-    assert now.bred == (
-        Bred(1, 4, 5, {"lr": float(np.float32(0.3))}),
-        Bred(9, 4, 5, {"lr": 2.0}),
+    assert now.exchanged == (
+        Exchanged(1, 4, 5, {"lr": float(np.float32(0.3))}),
+        Exchanged(9, 4, 5, {"lr": 2.0}),
     )
     assert now.seats[1] == seat(5, 4, 6) and now.seats[2] is None
     for lane, trial, rate in ((0, 9, 2.0), (3, 1, 0.3)):
@@ -247,7 +247,7 @@ def test_a_member_may_change_its_numbers_and_keep_its_state():
         [None, seat(2, 0, 3)],
     )  # fmt: skip
     assert now.copied is None and now.changed == (1,)
-    assert now.bred == (Bred(2, 3, 2, {"lr": 0.5}),)
+    assert now.exchanged == (Exchanged(2, 3, 2, {"lr": 0.5}),)
     assert now.seats[1].queued.numbers == {"lr": np.float32(0.5)}
 
 
@@ -257,7 +257,7 @@ def test_members_that_are_whole_copy_nobody():
         policy(population=members.population), segment(order(3, {0: (2, 3)}), [0.1, 0.2, 0.3]),
         [seat(2, 3)],
     )  # fmt: skip
-    assert members.asked == [] and now.bred == () and now.copied is None and now.changed == ()
+    assert members.asked == [] and now.exchanged == () and now.copied is None and now.changed == ()
     assert now.ended == (Ended(2, DONE, 60, 0.3),)
 
 
@@ -265,10 +265,10 @@ def test_a_record_has_the_ended_by_number():
     leaving = Leaving(drop=(4,))
     brought = Brought(
         (), {}, {}, False, (Ended(9, DONE, 60, 0.5), Ended(4, STOPPED, 10, 0.1)),
-        leaving=leaving, bred=(Bred(1, 2, 3, {}),),
+        leaving=leaving, exchanged=(Exchanged(1, 2, 3, {}),),
     )  # fmt: skip
     assert brought.record(12, "segment", [(7, 1)]) == Record(
         12, "segment", ((7, 1),), (Ended(4, STOPPED, 10, 0.1), Ended(9, DONE, 60, 0.5)),
-        (Bred(1, 2, 3, {}),), leaving,
+        (Exchanged(1, 2, 3, {}),), leaving,
     )  # fmt: skip
     assert brought.record(3, "settle").started == ()

@@ -13,10 +13,11 @@ from tests.engine.toys import SEED, dataset, line_by_hand, line_queued, line_wor
 from jdl.engine import compiler
 from jdl.engine.contract import trace_shapes
 from jdl.engine.cost import report_seconds
+from jdl.engine.devices import lane_mesh
 from jdl.engine.events import Leaving, Narrow, Prepared
 from jdl.engine.executor import Executor, LocalExecutor, Taken
 from jdl.engine.group import Group
-from jdl.engine.plan import Plan, lane_mesh
+from jdl.engine.plan import Plan
 from jdl.engine.program import compile_lanes
 from jdl.engine.row import Row
 from jdl.engine.workload import splits_of

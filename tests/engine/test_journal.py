@@ -12,16 +12,16 @@ import pytest
 
 from jdl.engine import checkpoint
 from jdl.engine.database import StoreError
-from jdl.engine.events import DIVERGED, DONE, STOPPED, Bred, Ended, Record
+from jdl.engine.events import DIVERGED, DONE, STOPPED, Ended, Exchanged, Record
 from jdl.engine.journal import Journal, recorded_plans
 from jdl.engine.tables import Tables
 
 CONFIGS = [(i, {"lr": 0.1 * i}) for i in range(4)]
 
 
-def turn(number, *ended, started=(), kind="segment", bred=()):
+def turn(number, *ended, started=(), kind="segment", exchanged=()):
     ends = tuple(Ended(trial, status, steps, 0.0) for trial, status, steps in ended)
-    return Record(number, kind, tuple(started), ends, tuple(bred))
+    return Record(number, kind, tuple(started), ends, tuple(exchanged))
 
 
 def blob(value):
@@ -122,7 +122,13 @@ def test_back_to_an_earlier_turn(journal):
     journal.append(turn(2, (1, STOPPED, 2), kind="settle"))
     journal.asked(2, 1, [(5, {"lr": 2.0})])
     journal.append(
-        turn(3, (0, DONE, 4), (2, STOPPED, 0), started=[(4, 1)], bred=[Bred(0, 2, 4, {"lr": 0.5})]),
+        turn(
+            3,
+            (0, DONE, 4),
+            (2, STOPPED, 0),
+            started=[(4, 1)],
+            exchanged=[Exchanged(0, 2, 4, {"lr": 0.5})],
+        ),
         [(0, 4, 0.3)],
         {0: {"test_loss": 0.2}},
         [(0, 0.3, blob(1)), (1, 0.4, blob(2))],
@@ -161,10 +167,10 @@ def test_the_first_and_the_last_of_many_are_checked(journal):
 
 
 def test_lineage_is_of_its_turn(journal):
-    journal.append(turn(7, bred=[Bred(2, 5, 3, {"lr": 0.5})]))
-    journal.append(turn(8, bred=[Bred(2, 6, 1, {})]))
+    journal.append(turn(7, exchanged=[Exchanged(2, 5, 3, {"lr": 0.5})]))
+    journal.append(turn(8, exchanged=[Exchanged(2, 6, 1, {})]))
     journal.roll_back(7)
-    assert journal.lineage() == [Bred(2, 5, 3, {"lr": 0.5})]
+    assert journal.lineage() == [Exchanged(2, 5, 3, {"lr": 0.5})]
     journal.roll_back(6)
     assert journal.lineage() == []
 

@@ -14,7 +14,7 @@ from tests.engine.toys import dataset, line_trial
 from jdl import sweep
 from jdl.engine import memory
 from jdl.engine.contract import trace_shapes
-from jdl.engine.plan import lane_mesh
+from jdl.engine.devices import lane_mesh
 from jdl.engine.program import LaneProgram, compile_lanes
 from jdl.engine.row import Row
 from jdl.engine.workload import make_workload

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import types
 from unittest import mock
 
-import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh
@@ -14,7 +12,8 @@ from tests.engine.toys import dataset, line_trial
 from jdl import tree
 from jdl.engine import plan
 from jdl.engine.contract import trace_shapes
-from jdl.engine.plan import even_width, lane_bytes, lane_mesh, make_plan
+from jdl.engine.devices import lane_mesh
+from jdl.engine.plan import even_width, lane_bytes, make_plan
 from jdl.engine.workload import make_workload
 
 
@@ -119,45 +118,6 @@ def test_a_large_lane_is_not_unrolled_and_has_a_neighbour(toy, monkeypatch):
 )
 def test_no_wider_than_fills_each_round(most, trials, devices, width):
     assert even_width(most, trials, devices) == width
-
-
-def test_the_devices_that_are_chosen():
-    local = jax.local_devices()
-    assert list(lane_mesh().devices) == local and lane_mesh().axis_names == ("lanes",)
-    assert list(lane_mesh(3).devices) == local[:3]
-    assert list(lane_mesh([local[2], local[0]]).devices) == [local[2], local[0]]
-    assert lane_mesh(len(local)).size == len(local) and lane_mesh(1).size == 1
-    with pytest.raises(ValueError, match=r"`devices` must be an integer of at least 0, got .*-1"):
-        lane_mesh(-1)
-    for wrong in (0, len(local) + 1):
-        with pytest.raises(ValueError, match=f"from 1 to {len(local)}, the local .* got {wrong}"):
-            lane_mesh(wrong)
-    with pytest.raises(ValueError, match="needs at least one device, got none"):
-        lane_mesh([])
-
-
-def test_every_core_is_a_device_unless_somebody_said_otherwise(monkeypatch):
-    set_to = []
-    monkeypatch.setattr(plan.jax.config, "update", lambda *pair: set_to.append(pair))
-    plan.use_all_cores()
-    assert set_to == []  # the tests have said: eight
-    monkeypatch.setattr(plan, "jax", types.SimpleNamespace(
-        config=types.SimpleNamespace(jax_num_cpu_devices=-1, update=lambda *p: set_to.append(p))
-    ))  # fmt: skip
-    monkeypatch.setattr(plan.os, "sched_getaffinity", lambda process: {3, 5, 6}, raising=False)
-    plan.use_all_cores()
-    assert set_to == [("jax_num_cpu_devices", 3)]
-    monkeypatch.delattr(plan.os, "sched_getaffinity")
-    for cores, expected in ((7, 7), (None, 1)):
-        monkeypatch.setattr(plan.os, "cpu_count", lambda cores=cores: cores)
-        assert plan._usable_cores() == expected
-
-
-def test_the_size_of_the_cache(monkeypatch):
-    texts = iter(["512K\n", "", "2M"])
-    monkeypatch.setattr(plan.pathlib.Path, "read_text", lambda self: next(texts))
-    assert plan.cache_bytes() == 512 * 1024
-    assert plan.cache_bytes() == plan.cache_bytes() == 2**20
 
 
 @pytest.mark.parametrize("lanes", [0, -2, True, 2.0, "3"])

@@ -9,8 +9,8 @@ from tests.engine.toys import EXAMPLES, dataset, line_trial
 
 from jdl import data
 from jdl.engine.contract import trace_shapes
+from jdl.engine.devices import lane_mesh
 from jdl.engine.keys import trial_keys
-from jdl.engine.plan import lane_mesh
 from jdl.engine.program import Assignment, compile_lanes
 from jdl.engine.workload import make_workload, splits_of
 

@@ -11,7 +11,7 @@ from tests.engine.toys import SEED, dataset, line_by_hand, line_queued, line_wor
 from jdl import tree
 from jdl.engine.checkpoint import CheckpointError
 from jdl.engine.contract import trace_shapes
-from jdl.engine.plan import lane_mesh
+from jdl.engine.devices import lane_mesh
 from jdl.engine.program import compile_lanes
 from jdl.engine.row import Row
 from jdl.engine.workload import splits_of

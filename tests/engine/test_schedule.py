@@ -178,7 +178,7 @@ def test_what_a_population_does_is_kept_for_the_next_order():
     s = schedule(row(seat(4, 0, 2), seat(5, 0, 2)), flying=(of,), rotation=())
     now, record = after(s, policy(population=members.population), segment(of, [0, 0.1], [0, 0.2]))
     assert now.rows[0].copied == (1, 1) and now.rows[0].changed == (0,)
-    assert [one.trial for one in record.bred] == [4]
+    assert [one.trial for one in record.exchanged] == [4]
 
 
 def test_settling_is_a_turn():

@@ -7,7 +7,7 @@ import pytest
 
 from jdl.engine import checkpoint
 from jdl.engine.checkpoint import CheckpointError
-from jdl.engine.events import DIVERGED, DONE, Bred, Ended, Record
+from jdl.engine.events import DIVERGED, DONE, Ended, Exchanged, Record
 from jdl.engine.journal import Journal
 
 CONFIGS = [(4, {"lr": 0.5, "kind": "adam"}), (2, {"lr": 0.25, "kind": None}), (7, {})]
@@ -68,9 +68,9 @@ def test_turns_lanes_and_reports(journal):
 
 
 def test_lineage_comes_by_trial_and_report(journal):
-    one, two = Bred(4, 20, 2, {"lr": 0.75}), Bred(4, 10, 4, {"lr": 0.625})
-    journal.append(Record(1, "segment", bred=(one, Bred(2, 30, 4, {}), two)))
-    assert journal.lineage() == [Bred(2, 30, 4, {}), two, one]
+    one, two = Exchanged(4, 20, 2, {"lr": 0.75}), Exchanged(4, 10, 4, {"lr": 0.625})
+    journal.append(Record(1, "segment", exchanged=(one, Exchanged(2, 30, 4, {}), two)))
+    assert journal.lineage() == [Exchanged(2, 30, 4, {}), two, one]
 
 
 def test_states_come_back_as_arrays(journal):

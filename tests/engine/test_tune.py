@@ -11,7 +11,8 @@ from tests.engine.toys import dataset, line_trial
 from jdl import sweep
 from jdl.engine import tune
 from jdl.engine.contract import trace_shapes
-from jdl.engine.plan import Plan, lane_mesh
+from jdl.engine.devices import lane_mesh
+from jdl.engine.plan import Plan
 from jdl.engine.program import compile_lanes
 from jdl.engine.workload import make_workload, splits_of
 

@@ -13,9 +13,9 @@ from jax.sharding import PartitionSpec as P
 from tests.engine.toys import dataset, line_trial
 
 from jdl import data, nn, optim, sweep, train
-from jdl.engine.plan import lane_mesh
+from jdl.engine.devices import lane_mesh
 from jdl.engine.row import move_lanes
-from jdl.engine.rules import Exchange, Population
+from jdl.engine.rules import Evolution, Exchange
 from jdl.train import Trial
 
 
@@ -63,7 +63,7 @@ def scripted(exchanges):
         assert list(trials) == sorted(trials) and len(scores) == len(numbers) == len(trials)
         return [exchanges.get((report, trial)) for trial in trials]
 
-    return sweep.Breeding(lambda space, seed: Population(1, evolve, "scripted"), "scripted")
+    return sweep.Population(lambda space, seed: Evolution(1, evolve, "scripted"), "scripted")
 
 
 @pytest.mark.parametrize("devices", [1, 4])
@@ -91,8 +91,8 @@ def test_a_copy_goes_on_as_the_copied_one(devices):
     np.testing.assert_allclose(states[0].weights, weights, rtol=1e-4)
     assert results.compilations == 1
     # The record.
-    bred = [(b.trial, b.report, b.source, b.numbers["lr"]) for b in results.lineage()]
-    assert bred == [(0, 3, 4, pytest.approx(0.02)), (4, 2, 1, pytest.approx(0.05))]
+    exchanged = [(b.trial, b.report, b.source, b.numbers["lr"]) for b in results.lineage()]
+    assert exchanged == [(0, 3, 4, pytest.approx(0.02)), (4, 2, 1, pytest.approx(0.05))]
     schedule = results.schedule("lr")
     assert schedule.shape == (6, 4)
     np.testing.assert_allclose(schedule[4], [config[4]] * 2 + [0.05] * 2, rtol=1e-6)
@@ -129,9 +129,9 @@ def test_the_surrogate_of_the_paper():
     grid = run(None, space, search=two_members(), **options)
     # Alone each member never moves the coordinate it does not see: 0.81 remains.
     assert min(t.metrics["valid_loss"] for t in grid.trials) > 0.8
-    bred = run(sweep.pbt(every=2, quantile=0.5), space, search=two_members(), **options)
-    assert bred.best.metrics["valid_loss"] < 0.01
-    assert len(bred.lineage()) > 5
+    exchanged = run(sweep.pbt(every=2, quantile=0.5), space, search=two_members(), **options)
+    assert exchanged.best.metrics["valid_loss"] < 0.01
+    assert len(exchanged.lineage()) > 5
 
 
 def noisy_bowl(hp):
@@ -158,13 +158,13 @@ def test_recovers_a_falling_rate():
     }
     space = {"lr": sweep.log_uniform(1e-3, 1.0)}
     fixed = run(None, space, **options)
-    bred = run(sweep.pbt(every=1, perturb=(0.6, 1.6), resample=0.05), space, **options)
-    schedule = bred.schedule("lr", trial=bred.best.trial)
+    exchanged = run(sweep.pbt(every=1, perturb=(0.6, 1.6), resample=0.05), space, **options)
+    schedule = exchanged.schedule("lr", trial=exchanged.best.trial)
     assert schedule.shape == (40,)
     early, late = np.exp(np.log(schedule[:4]).mean()), np.exp(np.log(schedule[-10:]).mean())
     assert early > 5 * late
     # No fixed rate reaches both the bowl and its bottom.
-    assert bred.best.metrics["valid_loss"] < 0.6 * fixed.best.metrics["valid_loss"]
+    assert exchanged.best.metrics["valid_loss"] < 0.6 * fixed.best.metrics["valid_loss"]
 
 
 def test_a_member_that_diverged_copies_another():
@@ -240,7 +240,7 @@ def test_refused(make, message):
 
 
 def test_what_a_member_ends_with_is_what_it_is_said_to_be():
-    """Its configuration, and so an ensemble, has the numbers that its weights were bred by."""
+    """Its configuration, and so an ensemble, has the numbers that its weights were trained with."""
     digits = data.digits()
     few = data.Dataset(*((x[:100], y[:100]) for x, y in (digits.train, digits.valid, digits.test)))
 

@@ -28,7 +28,7 @@ class Doctor:
         """Prints the findings."""
         from rich.console import Console
 
-        from jdl.engine.plan import use_all_cores
+        from jdl.engine.devices import use_all_cores
 
         use_all_cores()
         console = Console(highlight=False)

@@ -78,7 +78,7 @@ class Sweep:
         """Runs the sweep and shows what it found."""
         from jdl import sweep
         from jdl.cli import folder, summary, task
-        from jdl.engine.plan import use_all_cores
+        from jdl.engine.devices import use_all_cores
 
         use_all_cores()
         random = self.search in ("random", "sobol")

@@ -31,8 +31,8 @@ from jdl.diagnose.rate import (
     rates_around,
 )
 from jdl.diagnose.subject import classes_in, first, length, rescaled
+from jdl.engine.devices import check_compiles
 from jdl.engine.keys import to_keys, to_words
-from jdl.engine.plan import check_compiles
 from jdl.engine.trial import Batch, Trial
 from jdl.nn.summary import flops
 

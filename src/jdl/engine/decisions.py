@@ -16,8 +16,8 @@ from jdl.engine.events import (
     DIVERGED,
     DONE,
     STOPPED,
-    Bred,
     Ended,
+    Exchanged,
     Leaving,
     Record,
     Segment,
@@ -40,7 +40,7 @@ class Brought(NamedTuple):
       ended: trials that ended.
       released: trials that the rule lets go on.
       leaving: what to take from lanes.
-      bred: exchanges that the population made.
+      exchanged: exchanges that the population made.
       copied: the lane that each lane copies before the next segment.
       changed: lanes whose trial has new numbers.
     """
@@ -52,14 +52,14 @@ class Brought(NamedTuple):
     ended: tuple[Ended, ...]
     released: tuple[Paused, ...] = ()
     leaving: Leaving = Leaving()
-    bred: tuple[Bred, ...] = ()
+    exchanged: tuple[Exchanged, ...] = ()
     copied: tuple[int, ...] | None = None
     changed: tuple[int, ...] = ()
 
     def record(self, turn: int, kind: str, started: Iterable[tuple[int, int]] = ()) -> Record:
         """The turn as the journal records it."""
         ended = tuple(sorted(self.ended))
-        return Record(turn, kind, tuple(started), ended, self.bred, self.leaving)
+        return Record(turn, kind, tuple(started), ended, self.exchanged, self.leaving)
 
 
 def after_segment(
@@ -128,7 +128,7 @@ def after_segment(
     for lane, seat in enumerate(now):
         if seat is not None and seat.done >= seat.until:
             now[lane] = policy.seat(seat.queued, seat.done)
-    bred, copied, changed = _evolve(policy, now, last)
+    exchanged, copied, changed = _evolve(policy, now, last)
     waiting, released, elsewhere, drop = release(policy, waiting, verdicts)
     waiting = {**waiting, **{paused.queued.trial: paused for paused in pause}}
     keep = tuple((lane, end.trial, end.score) for lane, end in ended.items() if end.status == DONE)
@@ -140,7 +140,7 @@ def after_segment(
         (*ended.values(), *elsewhere),
         released,
         Leaving(tuple(finish), tuple(paused_lanes), keep, drop),
-        bred,
+        exchanged,
         copied,
         changed,
     )
@@ -248,7 +248,7 @@ def release(
 
 def _evolve(
     policy: Policy, seats: list[Seat | None], last: Mapping[int, float]
-) -> tuple[tuple[Bred, ...], tuple[int, ...] | None, tuple[int, ...]]:
+) -> tuple[tuple[Exchanged, ...], tuple[int, ...] | None, tuple[int, ...]]:
     """Lets the members of a population copy each other at a report that all have reached.
 
     Updates the numbers in `seats`.
@@ -269,7 +269,7 @@ def _evolve(
         [seat.queued.numbers for _, _, seat in there],
     )
     lane_of = {trial: lane for trial, lane, _ in there}
-    copied, bred = list(range(len(seats))), []
+    copied, exchanged = list(range(len(seats))), []
     for (trial, lane, seat), exchange in zip(there, exchanges):
         if exchange is None:
             continue
@@ -279,6 +279,6 @@ def _evolve(
             numbers[name] = np.asarray(value, np.asarray(numbers[name]).dtype)[()]
         seats[lane] = seat._replace(queued=seat.queued._replace(numbers=numbers))
         now = {name: float(value) for name, value in numbers.items()}
-        bred.append(Bred(trial, report, exchange.source, now))
+        exchanged.append(Exchanged(trial, report, exchange.source, now))
     moved = tuple(copied) if copied != list(range(len(seats))) else None
-    return tuple(bred), moved, tuple(lane_of[one.trial] for one in bred)
+    return tuple(exchanged), moved, tuple(lane_of[one.trial] for one in exchanged)

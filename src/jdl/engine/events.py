@@ -176,7 +176,7 @@ class Ended(NamedTuple):
     score: float
 
 
-class Bred(NamedTuple):
+class Exchanged(NamedTuple):
     """An exchange that a population made for one member after a report."""
 
     trial: int
@@ -209,7 +209,7 @@ class Record(NamedTuple):
       kind: "segment" or "settle".
       started: trial and lane of those that took a lane.
       ended: trials that ended, ascending.
-      bred: exchanges that the population made.
+      exchanged: exchanges that the population made.
       leaving: what to take from the lanes first.
     """
 
@@ -217,5 +217,5 @@ class Record(NamedTuple):
     kind: str
     started: tuple[tuple[int, int], ...] = ()
     ended: tuple[Ended, ...] = ()
-    bred: tuple[Bred, ...] = ()
+    exchanged: tuple[Exchanged, ...] = ()
     leaving: Leaving = Leaving()

@@ -171,7 +171,10 @@ class Journal(Tables):
             )
             self._db.executemany(
                 "INSERT OR REPLACE INTO lineage VALUES (?, ?, ?, ?, ?)",
-                [(b.trial, b.report, turn, b.source, json.dumps(b.numbers)) for b in record.bred],
+                [
+                    (b.trial, b.report, turn, b.source, json.dumps(b.numbers))
+                    for b in record.exchanged
+                ],
             )
             if record.kind != "segment":
                 self._db.execute("INSERT INTO events VALUES (?, ?, 0)", (turn, record.kind))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jdl.engine.events import Queued
-from jdl.engine.rules import Population, Rule
+from jdl.engine.rules import Evolution, Rule
 
 
 class Seat(NamedTuple):
@@ -42,7 +42,7 @@ class Policy(NamedTuple):
     reports: int
     report_every: int
     rule: Rule | None = None
-    population: Population | None = None
+    population: Evolution | None = None
     target: float | None = None
     adaptive: bool = False
 

@@ -74,7 +74,7 @@ class Exchange(NamedTuple):
     numbers: Mapping[str, Any]
 
 
-class Population(NamedTuple):
+class Evolution(NamedTuple):
     """Decides which members copy which, at reports that all members of a program reach together.
 
     Attributes:

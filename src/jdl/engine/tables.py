@@ -9,7 +9,7 @@ import numpy as np
 
 from jdl.engine import checkpoint
 from jdl.engine.database import Database
-from jdl.engine.events import Bred
+from jdl.engine.events import Exchanged
 from jdl.engine.names import quoted
 
 
@@ -68,11 +68,11 @@ class Tables(Database):
             ).fetchall()
             return np.array(rows, np.int64).reshape(len(rows), 3)
 
-    def lineage(self) -> list[Bred]:
+    def lineage(self) -> list[Exchanged]:
         """The exchanges of a population, by trial and report."""
         with self._readable():
             return [
-                Bred(trial, report, source, json.loads(numbers))
+                Exchanged(trial, report, source, json.loads(numbers))
                 for trial, report, source, numbers in self._db.execute(
                     "SELECT trial, report, source, numbers FROM lineage ORDER BY trial, report"
                 )

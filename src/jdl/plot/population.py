@@ -39,8 +39,8 @@ def _draw(results: Any, metric: str) -> Any:
     from matplotlib.collections import LineCollection
     from matplotlib.ticker import MaxNLocator
 
-    bred, steps = results.lineage(), results.steps
-    given = dict.fromkeys(name for one in bred for name in one.numbers)
+    exchanged, steps = results.lineage(), results.steps
+    given = dict.fromkeys(name for one in exchanged for name in one.numbers)
     names = [name for name in given if np.unique(results.schedule(name)).size > 1]
     rows = -(-len(names) // COLUMNS)
     members = len(results.trials)
@@ -48,10 +48,10 @@ def _draw(results: Any, metric: str) -> Any:
     figure = new_figure(8.6, 0.9 + tall + 2.1 * rows)
     grid = figure.add_gridspec(1 + rows, COLUMNS, height_ratios=[tall, *[1.9] * rows])
     above = figure.add_subplot(grid[0, :])
-    above.set_title(f"Population: {counts(results)}, {sum(_copies(bred)):,} copies")
+    above.set_title(f"Population: {counts(results)}, {sum(_copies(exchanged)):,} copies")
     above.set_ylabel("member")
     above.yaxis.set_major_locator(MaxNLocator(integer=True))
-    if not bred:
+    if not exchanged:
         above.set_axis_off()
         nothing(above, "no member has copied another yet")
         return figure
@@ -62,13 +62,13 @@ def _draw(results: Any, metric: str) -> Any:
     above.hlines(list(every), 0, edges[made], color=FAINT, linewidth=0.7, alpha=0.6)
     arrows = [
         [(edges[one.report], one.source), (edges[one.report], one.trial)]
-        for one, copied in zip(bred, _copies(bred))
+        for one, copied in zip(exchanged, _copies(exchanged))
         if copied
     ]
     above.add_collection(LineCollection(arrows, colors=STOPPED, linewidths=1.0, alpha=0.7))
     above.plot(
-        [edges[one.report] for one, copied in zip(bred, _copies(bred)) if copied],
-        [one.trial for one, copied in zip(bred, _copies(bred)) if copied],
+        [edges[one.report] for one, copied in zip(exchanged, _copies(exchanged)) if copied],
+        [one.trial for one, copied in zip(exchanged, _copies(exchanged)) if copied],
         "o",
         color=STOPPED,
         markersize=3,
@@ -77,7 +77,7 @@ def _draw(results: Any, metric: str) -> Any:
     values = final_values(results, metric)
     signed = values if results.larger_is_better(metric) else -values
     best = int(np.nanargmax(signed)) if np.isfinite(signed).any() else 0
-    line = ancestry(bred, best, len(steps))[:made]
+    line = ancestry(exchanged, best, len(steps))[:made]
     above.stairs(line, edges[: made + 1], baseline=None, color=INK, linewidth=1.8)
     above.plot([], [], color=INK, linewidth=1.8, label=f"the best, by\n{words(metric)}")
     above.plot([], [], color=DONE, alpha=0.5, label="what each used")
@@ -101,8 +101,8 @@ def _draw(results: Any, metric: str) -> Any:
     return figure
 
 
-def _copies(bred: Any) -> list[bool]:
-    return [one.source != one.trial for one in bred]
+def _copies(exchanged: Any) -> list[bool]:
+    return [one.source != one.trial for one in exchanged]
 
 
 def _faint(members: int) -> float:

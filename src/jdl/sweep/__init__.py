@@ -2,7 +2,7 @@
 
 from jdl.engine.database import StoreError
 from jdl.engine.interrupt import Interrupted
-from jdl.engine.rules import Exchange, Population, Rule, Stopping, Verdicts
+from jdl.engine.rules import Evolution, Exchange, Rule, Stopping, Verdicts
 from jdl.sweep.coarse_to_fine import CoarseToFine, Stage, coarse_to_fine, narrowed
 from jdl.sweep.cross_validation import cross_validate
 from jdl.sweep.dimension import (
@@ -19,7 +19,7 @@ from jdl.sweep.dimension import (
 )
 from jdl.sweep.halving import bracket_sizes, hyperband, successive_halving
 from jdl.sweep.optuna import export_study, optuna_search
-from jdl.sweep.population import Breeding, pbt
+from jdl.sweep.population import Population, pbt
 from jdl.sweep.results import Results, Summary, TrialResult, read
 from jdl.sweep.run import run
 from jdl.sweep.search import Search, grid_search, random_search, sobol_search
@@ -79,7 +79,7 @@ __all__ = [
     "Verdicts",
     # populations
     "pbt",
-    "Breeding",
     "Population",
+    "Evolution",
     "Exchange",
 ]

@@ -9,21 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl._checks import check_number
-from jdl.engine.events import Bred
-from jdl.engine.rules import Exchange, Population
+from jdl.engine.events import Exchanged
+from jdl.engine.rules import Evolution, Exchange
 from jdl.sweep.dimension import REPEATS, Dimension, nearest
 from jdl.sweep.space import Space
 
 
-class Breeding(NamedTuple):
+class Population(NamedTuple):
     """Population-based training, as passed to a sweep.
 
     Attributes:
-      start: `start(space, seed)` gives the `Population` of one run.
+      start: `start(space, seed)` gives the `Evolution` of one run.
       name: its name in the specification of a run.
     """
 
-    start: Callable[[Space, int], Population]
+    start: Callable[[Space, int], Evolution]
     name: str
 
 
@@ -32,7 +32,7 @@ def pbt(
     quantile: float = 0.2,
     perturb: tuple[float, float] = (0.8, 1.2),
     resample: float = 0.25,
-) -> Breeding:
+) -> Population:
     """Population-based training: all trials train side by side, and their numbers change.
 
     After every `every` reports the trials of a program are ranked by their last
@@ -65,7 +65,7 @@ def pbt(
     for factor in perturb:
         check_number("perturb", factor, "(0, inf)")
 
-    def start(space: Space, seed: int) -> Population:
+    def start(space: Space, seed: int) -> Evolution:
         free = {n: d for n, d in space.items() if d.kind not in REPEATS and not d.static}
         if not any(d.points is None or len(d.points) > 1 for d in free.values()):
             raise ValueError("A population needs a number that varies, and the space has none.")
@@ -102,10 +102,10 @@ def pbt(
                 exchanges.append(Exchange(trials[source], explore(random, numbers[source])))
             return exchanges
 
-        return Population(every, evolve, name)
+        return Evolution(every, evolve, name)
 
     name = f"pbt({every}, {quantile}, {list(perturb)}, {resample})"
-    return Breeding(start, name)
+    return Population(start, name)
 
 
 def _moved(dimension: Dimension, value: Any, factor: float) -> Any:
@@ -121,33 +121,35 @@ def _moved(dimension: Dimension, value: Any, factor: float) -> Any:
     return moved
 
 
-def restored(bred: Sequence[Bred], space: Space) -> list[Bred]:
-    """`bred` with the values of the space for the numbers that the lanes held."""
+def restored(exchanged: Sequence[Exchanged], space: Space) -> list[Exchanged]:
+    """`exchanged` with the values of the space for the numbers that the lanes held."""
 
     def value(name: str, number: float) -> Any:
         near = nearest(space[name], number)
         return near if np.float32(near) == np.float32(number) else number
 
-    return [one._replace(numbers={n: value(n, x) for n, x in one.numbers.items()}) for one in bred]
+    return [
+        one._replace(numbers={n: value(n, x) for n, x in one.numbers.items()}) for one in exchanged
+    ]
 
 
 def used(
-    bred: Sequence[Bred], configs: Sequence[Mapping[str, Any]], reports: int, name: str
+    exchanged: Sequence[Exchanged], configs: Sequence[Mapping[str, Any]], reports: int, name: str
 ) -> np.ndarray:
     """The value of the hyperparameter `name` in each report of each member: (trials, reports).
 
     It is NaN for a member whose configuration lacks it.
     """
     values = np.array([[float(config.get(name, math.nan))] * reports for config in configs])
-    for one in sorted(bred, key=lambda b: b.report):
+    for one in sorted(exchanged, key=lambda b: b.report):
         if name in one.numbers:
             values[one.trial, one.report :] = one.numbers[name]
     return values
 
 
-def ancestry(bred: Sequence[Bred], trial: int, reports: int) -> np.ndarray:
+def ancestry(exchanged: Sequence[Exchanged], trial: int, reports: int) -> np.ndarray:
     """Which member made each report of the weights that `trial` ends with: (reports,)."""
-    source = {(one.trial, one.report): one.source for one in bred}
+    source = {(one.trial, one.report): one.source for one in exchanged}
     line = np.empty(reports, int)
     for report in range(reports, 0, -1):
         trial = source.get((trial, report), trial) if report < reports else trial

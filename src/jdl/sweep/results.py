@@ -16,7 +16,7 @@ from rich.text import Text
 
 from jdl.engine import checkpoint
 from jdl.engine.database import StoreError
-from jdl.engine.events import DONE, Bred
+from jdl.engine.events import DONE, Exchanged
 from jdl.engine.goal import Goal, larger_is_better
 from jdl.engine.keys import to_keys
 from jdl.engine.tables import Tables
@@ -97,7 +97,7 @@ class Results:
         notes: Mapping[str, Any],
         folder: str | os.PathLike[str] | None = None,
         lanes: Lanes | None = None,
-        bred: Sequence[Bred] = (),
+        exchanged: Sequence[Exchanged] = (),
         in_use: bool = False,
     ):
         self.specification = dict(specification)
@@ -108,9 +108,11 @@ class Results:
         self._in_use = in_use  # whether a process was running it when it was read
         self.lanes = lanes or Lanes({}, np.zeros((0, 3), int))
         self.make_trial: Callable[[dict[str, Any]], Any] | None = None  # known after `sweep.run`
-        self._first = [trial.config for trial in trials]  # before any was bred
-        self._bred = restored(bred, from_json(self.specification["space"])) if bred else []
-        for one in sorted(self._bred, key=lambda bred: bred.report):
+        self._first = [trial.config for trial in trials]  # before any exchange
+        self._exchanged = (
+            restored(exchanged, from_json(self.specification["space"])) if exchanged else []
+        )
+        for one in sorted(self._exchanged, key=lambda one: one.report):
             trial = self.trials[one.trial]
             self.trials[one.trial] = trial._replace(config=trial.config | dict(one.numbers))
 
@@ -258,9 +260,9 @@ class Results:
             raise ValueError(f"`metric` must be one of {sorted(self._curves)}, got {name!r}.")
         return self._curves[name]
 
-    def lineage(self) -> list[Bred]:
+    def lineage(self) -> list[Exchanged]:
         """The exchanges of a population: report, trial, the trial that it copied, new numbers."""
-        return list(self._bred)
+        return list(self._exchanged)
 
     def schedule(self, name: str, trial: int | None = None) -> np.ndarray:
         """The values that the hyperparameter `name` had in each report.
@@ -272,10 +274,10 @@ class Results:
             used, of shape (trials, reports).
         """
         reports = len(self.steps)
-        values = used(self._bred, self._first, reports, name)
+        values = used(self._exchanged, self._first, reports, name)
         if trial is None:
             return values
-        return values[ancestry(self._bred, trial, reports), np.arange(reports)]
+        return values[ancestry(self._exchanged, trial, reports), np.arange(reports)]
 
     @property
     def curve_names(self) -> list[str]:

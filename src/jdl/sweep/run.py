@@ -12,13 +12,13 @@ from jdl._checks import check_count, check_number, check_seed
 from jdl.data.dataset import Dataset, check
 from jdl.diagnose.monitor import watched
 from jdl.engine.contract import fingerprint
+from jdl.engine.devices import check_compiles, lane_mesh, use_all_cores
 from jdl.engine.executor import LocalExecutor
 from jdl.engine.goal import choose_goal
 from jdl.engine.interrupt import Interrupted
 from jdl.engine.journal import Journal, recorded_plans
 from jdl.engine.names import check_metrics
 from jdl.engine.ordering import BATCH
-from jdl.engine.plan import check_compiles, lane_mesh, use_all_cores
 from jdl.engine.policy import Policy
 from jdl.engine.progress import Progress
 from jdl.engine.recorder import ended
@@ -28,7 +28,7 @@ from jdl.engine.snapshot import SNAPSHOT
 from jdl.engine.workload import make_workload, splits_of
 from jdl.sweep.by_configuration import by_configuration
 from jdl.sweep.making import MakeTrial, Making
-from jdl.sweep.population import Breeding
+from jdl.sweep.population import Population
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
 from jdl.sweep.space import parse_space, to_json
@@ -48,7 +48,7 @@ def run(
     search: str | Search | None = None,
     stopping: Stopping | None = None,
     monitors: Sequence[Any] = (),
-    population: Breeding | None = None,
+    population: Population | None = None,
     target: float | None = None,
     seconds: float | None = None,
     metric: str | None = None,
@@ -132,7 +132,7 @@ def run(
         check_number("target", target, "(-inf, inf)")
     check_number("checkpoint_seconds", checkpoint_seconds, "[0, inf]")
     check_kind("stopping", stopping, Stopping, "asha")
-    check_kind("population", population, Breeding, "pbt")
+    check_kind("population", population, Population, "pbt")
     parsed = parse_space(space)
     if not isinstance(data, tuple | list):
         raise TypeError(
@@ -250,7 +250,7 @@ def check_kind(name: str, given: Any, kind: type[Any], example: str) -> None:
 
 
 def _check_deciders(
-    source: Trials, search: Search, stopping: Stopping | None, population: Breeding | None
+    source: Trials, search: Search, stopping: Stopping | None, population: Population | None
 ) -> None:
     if population is None:
         return

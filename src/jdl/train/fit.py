@@ -19,12 +19,12 @@ from jdl.data.source import Position, Reader, Stream
 from jdl.data.stream import batches
 from jdl.engine import checkpoint
 from jdl.engine.contract import crc32, fingerprint, trace_shapes
+from jdl.engine.devices import check_compiles, use_all_cores
 from jdl.engine.events import ENDED, RUNNING, Ended, Record
 from jdl.engine.goal import choose_goal
 from jdl.engine.interrupt import Interrupted
 from jdl.engine.journal import Journal
 from jdl.engine.keys import to_keys, to_words, trial_keys
-from jdl.engine.plan import check_compiles, use_all_cores
 from jdl.engine.progress import Progress
 from jdl.engine.snapshot import check_owner
 from jdl.engine.trial import Batch, Trial, params_of

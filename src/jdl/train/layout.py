@@ -65,7 +65,7 @@ def make_layout(devices: int | Sequence[Any], split_state: bool, batch_size: int
     Raises:
       ValueError: there are fewer devices, or they do not divide `batch_size`.
     """
-    from jdl.engine.plan import lane_mesh
+    from jdl.engine.devices import lane_mesh
 
     mesh = Mesh(lane_mesh(devices).devices, ("batch",))
     if batch_size % mesh.size:

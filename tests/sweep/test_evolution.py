@@ -1,4 +1,4 @@
-"""Breeding by hand: who copies, how far numbers move, and what lineages say of each report."""
+"""Exchanges by hand: who copies, how far numbers move, and what lineages say of each report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jdl import sweep
-from jdl.engine.events import Bred
+from jdl.engine.events import Exchanged
 from jdl.sweep.population import _moved, ancestry, used
 from jdl.sweep.space import parse_space
 
@@ -54,10 +54,10 @@ def test_equal_scores_go_by_the_number_of_the_trial():
 
 
 def test_what_is_drawn_depends_on_seed_report_and_trial_alone():
-    breeding = sweep.pbt(quantile=0.5, resample=1.0)
+    population = sweep.pbt(quantile=0.5, resample=1.0)
 
     def drawn(seed, report, trials):
-        found = breeding.start(LINE, seed).evolve(report, trials, [0.0, 1.0], [{"lr": 1.0}] * 2)
+        found = population.start(LINE, seed).evolve(report, trials, [0.0, 1.0], [{"lr": 1.0}] * 2)
         return found[0].numbers["lr"]
 
     one = drawn(3, 4, [5, 6])
@@ -113,10 +113,10 @@ def test_numbers_that_cannot_vary_are_left_alone():
 
 def test_the_name_that_a_specification_has():
     assert sweep.pbt().name == "pbt(1, 0.2, [0.8, 1.2], 0.25)"
-    breeding = sweep.pbt(3, 0.5, (0.5, 2.0), 0.0)
-    assert breeding.name == "pbt(3, 0.5, [0.5, 2.0], 0.0)"
-    started = breeding.start(LINE, 0)
-    assert (started.name, started.every) == (breeding.name, 3)
+    population = sweep.pbt(3, 0.5, (0.5, 2.0), 0.0)
+    assert population.name == "pbt(3, 0.5, [0.5, 2.0], 0.0)"
+    started = population.start(LINE, 0)
+    assert (started.name, started.every) == (population.name, 3)
     for wrong in ({"every": 0}, {"quantile": 0.0}, {"quantile": 0.51}, {"resample": 1.1},
                   {"perturb": (1.0, 0.0)}, {"resample": -0.1}):  # fmt: skip
         with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be in"):
@@ -125,10 +125,10 @@ def test_the_name_that_a_specification_has():
 
 
 BRED = [
-    Bred(1, 4, 0, {"lr": 4.0}),
-    Bred(1, 2, 2, {"lr": 3.0}),
-    Bred(0, 3, 0, {"lr": 0.25}),
-    Bred(2, 2, 0, {"other": 9.0}),
+    Exchanged(1, 4, 0, {"lr": 4.0}),
+    Exchanged(1, 2, 2, {"lr": 3.0}),
+    Exchanged(0, 3, 0, {"lr": 0.25}),
+    Exchanged(2, 2, 0, {"other": 9.0}),
 ]
 
 
