@@ -10,8 +10,8 @@ import pytest
 
 from jdl import sweep
 from jdl.plot import PALETTE, curves_figure, sweep_figure
-from jdl.plot.points import group_label, is_log, points_by_group
 from jdl.plot.style import line_styles
+from jdl.sweep.points import group_label, is_log, points_by_group
 
 matplotlib = pytest.importorskip("matplotlib")
 

@@ -18,10 +18,10 @@ from jdl.engine.events import Exchanged
 from jdl.plot import sweep_figure
 from jdl.plot.columns import column, goodness, varying_names
 from jdl.plot.forest import grow_forest, main_effects, ranks
-from jdl.plot.points import points_by_group
 from jdl.plot.rungs import rungs_of
 from jdl.plot.scale import limit
 from jdl.plot.timeline import bars_by_program
+from jdl.sweep.points import points_by_group
 from jdl.sweep.population import used
 
 matplotlib = pytest.importorskip("matplotlib")

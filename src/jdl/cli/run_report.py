@@ -11,8 +11,8 @@ from rich.table import Table
 from jdl.cli import folder, picture
 from jdl.cli.summary import console
 from jdl.plot import curves_figure
-from jdl.plot.style import words
 from jdl.sweep import Results
+from jdl.sweep.points import words
 from jdl.sweep.results import format_value
 
 

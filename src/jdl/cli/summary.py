@@ -14,9 +14,8 @@ from rich.text import Text
 
 from jdl.cli import folder, picture
 from jdl.plot import sweep_figure, write_report
-from jdl.plot.points import averaged, group_of, repeated, varying
-from jdl.plot.style import words
 from jdl.sweep import Results, Summary
+from jdl.sweep.points import averaged, group_of, repeated, varying, words
 from jdl.sweep.results import format_value
 
 PROGRAMS = 40  # rows of the table

@@ -17,9 +17,8 @@ from rich.text import Text
 
 from jdl import sweep
 from jdl.engine.events import ENDED
-from jdl.plot.points import group_of, varying
-from jdl.plot.style import words
 from jdl.sweep import Results
+from jdl.sweep.points import group_of, varying, words
 from jdl.sweep.results import format_value
 
 ROWS = 8  # of the best trials

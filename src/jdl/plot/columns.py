@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdl.plot.points import is_log, is_number
-from jdl.plot.style import words
+from jdl.sweep.dimension import REPEATS
+from jdl.sweep.points import is_log, is_number, words
 from jdl.sweep.results import format_value
+from jdl.sweep.space import from_json
 
 FEW = 12  # options of a choice, up to which numbers are spaced evenly, as names are
 NAMES = {"lr": "learning rate", "l2": "strength of the L2 penalty"}
@@ -79,8 +80,6 @@ def column(results: Any, name: str) -> Column:
 
 def _points(results: Any, name: str) -> list[Any]:
     """The values of `name` in order: as given, or ascending where they are numbers."""
-    from jdl.sweep.space import from_json
-
     points = list(from_json(results.specification["space"])[name].points or ())
     return sorted(points) if is_number(points) else points
 
@@ -104,8 +103,6 @@ def _ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 def varying_names(results: Any, most: int | None = None) -> list[str]:
     """The hyperparameters, seeds and folds aside, that differ between trials."""
-    from jdl.sweep.dimension import REPEATS
-
     names = []
     for name, entry in results.specification["space"].items():
         if set(entry) & set(REPEATS):

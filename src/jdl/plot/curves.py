@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jdl.plot.style import FAINT, PALETTE, new_figure, styled, words
+from jdl.plot.style import FAINT, PALETTE, new_figure, styled
+from jdl.sweep.points import words
 
 _SPLITS = {"train": PALETTE[0], "valid": PALETTE[1], "test": PALETTE[2]}
 

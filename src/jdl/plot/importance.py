@@ -14,7 +14,8 @@ from jdl.plot.columns import (
     varying_names,
 )
 from jdl.plot.forest import grow_forest, main_effects, ranks
-from jdl.plot.style import DONE, FAINT, new_figure, styled, words
+from jdl.plot.style import DONE, FAINT, new_figure, styled
+from jdl.sweep.points import words
 
 FEWEST = 12  # ended trials, below which a forest says nothing
 

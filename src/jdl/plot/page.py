@@ -13,8 +13,8 @@ from typing import Any
 
 from jdl.engine.events import DONE
 from jdl.plot.report import report_figures
-from jdl.plot.style import words
 from jdl.sweep import Results
+from jdl.sweep.points import words
 from jdl.sweep.results import format_value
 
 _STYLE = """

@@ -18,7 +18,8 @@ from jdl.plot.columns import (
     varying_names,
 )
 from jdl.plot.importance import importances
-from jdl.plot.style import DIVERGED, INK, SHADES, new_figure, styled, words
+from jdl.plot.style import DIVERGED, INK, SHADES, new_figure, styled
+from jdl.sweep.points import words
 
 GRID = 80  # points of the map, each way
 

@@ -17,7 +17,8 @@ from jdl.plot.columns import (
     varying_names,
 )
 from jdl.plot.scale import limit
-from jdl.plot.style import DIVERGED, FAINT, INK, SHADES, new_figure, styled, words
+from jdl.plot.style import DIVERGED, FAINT, INK, SHADES, new_figure, styled
+from jdl.sweep.points import words
 
 MOST = 10  # axes
 BELOW = -0.11  # where an axis puts what it has no value of

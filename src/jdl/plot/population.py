@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from jdl.plot.columns import NAMES, counts, final_values, nothing
-from jdl.plot.points import is_log
-from jdl.plot.style import DONE, FAINT, INK, STOPPED, new_figure, styled, words
+from jdl.plot.style import DONE, FAINT, INK, STOPPED, new_figure, styled
+from jdl.sweep.points import is_log, words
 from jdl.sweep.population import ancestry
 
 COLUMNS = 2

@@ -11,9 +11,9 @@ from jdl.plot.parallel import parallel_figure
 from jdl.plot.population import population_figure
 from jdl.plot.rungs import rungs_figure
 from jdl.plot.slices import slice_figure
-from jdl.plot.style import words
 from jdl.plot.timeline import timeline_figure
 from jdl.plot.trials import learning_curves_figure
+from jdl.sweep.points import words
 
 
 def report_figures(results: Any, metric: str | None = None) -> dict[str, tuple[Any, str]]:

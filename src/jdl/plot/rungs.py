@@ -8,7 +8,8 @@ import numpy as np
 
 from jdl.plot.columns import counts, has_status, jitter, nothing
 from jdl.plot.scale import limit, scale_y
-from jdl.plot.style import DONE, FAINT, INK, STOPPED, new_figure, styled, words
+from jdl.plot.style import DONE, FAINT, INK, STOPPED, new_figure, styled
+from jdl.sweep.points import words
 
 
 class Rung(NamedTuple):

@@ -104,15 +104,3 @@ def line_styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
         for color, marker in zip(PALETTE, _MARKERS)
     )
     return dict(zip(labels, looks))
-
-
-def words(metric: str) -> str:
-    """A metric's name as an axis says it.
-
-    >>> words("valid_accuracy"), words("train_loss"), words("speed")
-    ('validation accuracy', 'training loss', 'speed')
-    """
-    for prefix, word in (("valid_", "validation "), ("train_", "training "), ("test_", "test ")):
-        if metric.startswith(prefix):
-            return word + metric.removeprefix(prefix).replace("_", " ")
-    return metric.replace("_", " ")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jdl.plot.columns import NAMES, counts, say
-from jdl.plot.points import Point, averaged, is_log, is_number, points_by_group, values_of, varying
 from jdl.plot.scale import scale_y
 from jdl.plot.style import FAINT, line_styles, new_figure, styled
+from jdl.sweep.points import Point, averaged, is_log, is_number, points_by_group, values_of, varying
 
 
 def sweep_figure(results: Any, name: str, metric: str, chance: float | None = None) -> Any:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.plot.columns import counts, nothing
-from jdl.plot.points import group_of, varying
 from jdl.plot.style import DIVERGED, DONE, FAINT, STOPPED, new_figure, styled
+from jdl.sweep.points import group_of, varying
 
 MOST = 6  # programs, a panel each
 _LOOKS = {"done": DONE, "stopped": STOPPED, "diverged": DIVERGED}

@@ -8,7 +8,8 @@ import numpy as np
 
 from jdl.plot.columns import counts, final_values, goodness, nothing
 from jdl.plot.scale import limit, scale_y
-from jdl.plot.style import DIVERGED, DONE, FAINT, INK, STOPPED, new_figure, styled, words
+from jdl.plot.style import DIVERGED, DONE, FAINT, INK, STOPPED, new_figure, styled
+from jdl.sweep.points import words
 
 BEST = 5  # curves that are drawn strong
 

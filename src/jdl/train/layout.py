@@ -11,6 +11,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from jdl.engine.devices import lane_mesh
+
 SPLIT_ABOVE = 2**14  # elements; below this, gathering costs more than replicating
 
 
@@ -65,8 +67,6 @@ def make_layout(devices: int | Sequence[Any], split_state: bool, batch_size: int
     Raises:
       ValueError: there are fewer devices, or they do not divide `batch_size`.
     """
-    from jdl.engine.devices import lane_mesh
-
     mesh = Mesh(lane_mesh(devices).devices, ("batch",))
     if batch_size % mesh.size:
         raise ValueError(

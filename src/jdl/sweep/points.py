@@ -135,3 +135,15 @@ def is_log(entry: Mapping[str, Any], values: Sequence[Any]) -> bool:
     return bool({"log_uniform", "log_grid"} & set(entry)) or (
         not even and max(values) / min(values) >= 100
     )
+
+
+def words(metric: str) -> str:
+    """A metric's name as an axis says it.
+
+    >>> words("valid_accuracy"), words("train_loss"), words("speed")
+    ('validation accuracy', 'training loss', 'speed')
+    """
+    for prefix, word in (("valid_", "validation "), ("train_", "training "), ("test_", "test ")):
+        if metric.startswith(prefix):
+            return word + metric.removeprefix(prefix).replace("_", " ")
+    return metric.replace("_", " ")
