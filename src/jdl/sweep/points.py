@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.sweep.dimension import REPEATS
-from jdl.sweep.space import Static, from_json
+from jdl.sweep.space import Static, from_json, word
 
 
 class Point(NamedTuple):
@@ -110,9 +110,16 @@ def group_label(statics: Mapping[str, Any]) -> str:
 
     >>> group_label({"optimizer": "adam"}), group_label({"optimizer": "adam", "hidden": 64})
     ('adam', 'adam hidden=64')
+
+    Texts that could be read otherwise are in quotes.
+
+    >>> group_label({"first": "a b", "second": "c"}), group_label({"first": "a", "second": "b c"})
+    ("'a b' c", "a 'b c'")
     """
     return " ".join(
-        str(value) if isinstance(value, str) and not value[:1].isdigit() else f"{name}={value}"
+        word(value)
+        if isinstance(value, str) and not value[:1].isdigit()
+        else f"{word(name)}={word(value)}"
         for name, value in statics.items()
     )
 

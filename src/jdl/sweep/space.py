@@ -270,10 +270,11 @@ def names(items: Iterable[tuple[str, Any]]) -> str:
     >>> names([("optimizer", "adam"), ("width", 64), ("depth", "64"), ("an option", "a b")])
     "optimizer=adam width=64 depth='64' 'an option'='a b'"
     """
-    return " ".join(f"{_word(name)}={_word(value)}" for name, value in items)
+    return " ".join(f"{word(name)}={word(value)}" for name, value in items)
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """A name or a value in a label, in quotes where it could be read otherwise."""
     if not isinstance(value, str):
         return repr(value)
     word = re.fullmatch(r"[\w.+-]+", value) and value not in ("None", "True", "False")
