@@ -37,6 +37,10 @@ def run():
 def fit():
     return train.fit(make({"lr": 0.01}), splits, **options).metrics
 
+def streamed():
+    stream = data.Stream(lambda step: iter([(x[:8], y[:8])] * 100), 4)
+    return train.fit(make({"lr": 0.01}), data.Dataset(stream, *splits[1:]), **options).metrics
+
 def minimize():
     told = optim.minimize(lambda w: jnp.sum((w - 3.0) ** 2), jnp.zeros(2, jnp.float32))
     return {"params": told.params.tolist(), "status": int(told.status)}
@@ -111,6 +115,13 @@ def test_training_under_a_switch_is_that_without(switch, plain):
     for entry in ENTRIES:
         assert not isinstance(told[entry], str), told[entry]
         assert_close(told[entry], plain[entry])
+
+
+@pytest.mark.slow
+def test_training_moves_nothing_to_a_device_implicitly(plain):
+    """JAX's own `zeros` and `key` do, so `minimize` and `check` cannot run so."""
+    told = told_under("JAX_TRANSFER_GUARD=disallow", "run", "fit", "streamed")
+    assert_close(told, told_under("", "run", "fit", "streamed"))
 
 
 def test_what_no_compiler_may_touch_is_refused_at_once():

@@ -150,7 +150,7 @@ def words(metric: str) -> str:
     >>> words("valid_accuracy"), words("train_loss"), words("speed")
     ('validation accuracy', 'training loss', 'speed')
     """
-    for prefix, word in (("valid_", "validation "), ("train_", "training "), ("test_", "test ")):
+    for prefix, text in (("valid_", "validation "), ("train_", "training "), ("test_", "test ")):
         if metric.startswith(prefix):
-            return word + metric.removeprefix(prefix).replace("_", " ")
+            return text + metric.removeprefix(prefix).replace("_", " ")
     return metric.replace("_", " ")

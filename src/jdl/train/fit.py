@@ -215,7 +215,8 @@ def fit(
             outcome = training.run(seed, splits, read if streams else None, started_from)
             status, state, step = outcome
             if status in ENDED:
-                _end(db, dataset.test, programs, outcome)
+                test = jax.device_put(dataset.test, layout.everywhere)
+                _end(db, test, programs, outcome)
         else:
             state, step = _finished(db, shapes.lane.state)
         result = _result(db, state, step, status, split_state)

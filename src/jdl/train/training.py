@@ -160,15 +160,18 @@ class Training:
         names = [name.removeprefix("train_") for name in self._shapes.reports]
         names = [n for n, full in zip(names, self._shapes.reports) if full.startswith("train_")]
         zeros = {name: np.zeros((), np.float32) for name in names}
+        divisor = jax.device_put(np.float32(every), self._layout.everywhere)
         with prefetch(source, device=self._layout.batches(1)) as ready:
             while True:
                 sums = jax.device_put(zeros, self._layout.everywhere)
                 for done in range(0, every, most):
-                    count = np.int32(min(most, every - done))
+                    count = jax.device_put(
+                        np.int32(min(most, every - done)), self._layout.everywhere
+                    )
                     chunk = next(ready)
                     self._lane, sums = self._programs.streamed(self._lane, sums, root, chunk, count)
                     self._position = positions.popleft()
-                yield {name: total / every for name, total in sums.items()}
+                yield {name: total / divisor for name, total in sums.items()}
 
     def _report(self, report: int, means: Any, splits: Any, seconds: float) -> str:
         """Evaluates and writes a report, keeps the best state, and says how the run stands."""
