@@ -91,9 +91,11 @@ def flat(tree):
     )
 
 
-every_row = pytest.mark.parametrize(
-    "row", ROWS, ids=[f"{r.make.__name__} {r.label}".strip() for r in ROWS]
-)
+def row_name(row):
+    return f"{row.make.__name__} {row.label}".strip()
+
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=row_name)
 
 
 @every_row
@@ -291,6 +293,12 @@ def test_muon_of_nothing_is_nothing():
     optimizer, empty = optim.by_name("muon")(0.1), {"w": jnp.zeros((0, 3))}
     updates, _ = optimizer.update(empty, optimizer.init(empty), empty)
     assert updates["w"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "key" in row.fixed], ids=row_name)
+def test_keys_are_used_once(row):
+    with jax.debug_key_reuse(True):
+        jax.jit(lambda: scanned(row, middle(row)))()
 
 
 @every_row
