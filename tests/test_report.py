@@ -173,6 +173,25 @@ def test_the_far_end_of_bad_values_is_cut():
     assert limit(1 - losses, 1 - losses, maximise=True).max() == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("metric", ["valid_loss", "valid_accuracy"])
+def test_a_picture_says_how_much_lies_beyond_its_axis(halved, metric):
+    sign = 1 if metric == "valid_loss" else -1
+    curves = sign * np.linspace(1.0, 2.0, 40)[:, None] * np.linspace(2.0, 1.0, REPORTS)
+    curves[:3, 0] = curves[4] = sign * 1e5
+    trials = [
+        trial._replace(status="done", metrics={metric: float(curve[-1])})
+        for trial, curve in zip(halved.trials, curves)
+    ]
+    specification = {**halved.specification, "metric": metric}
+    specification["goal"] = "min" if metric == "valid_loss" else "max"
+    results = sweep.Results(specification, trials, {metric: curves}, {})
+    assert "4 curves beyond the axis" in texts(plot.learning_curves_figure(results).axes[0])
+    assert "; 1 trial beyond the axis" in plot.slice_figure(results).get_suptitle()
+    results = sweep.Results(specification, trials[5:], {metric: curves[5:]}, {})
+    assert texts(plot.learning_curves_figure(results).axes[0]) == []
+    assert "beyond" not in plot.slice_figure(results).get_suptitle()
+
+
 def test_importance_finds_the_shares_of_a_known_function():
     """y = 3 a + 1.5 b + 0 c of independent uniforms: the shares are 9 and 2.25 of 11.25."""
     random = np.random.default_rng(0)

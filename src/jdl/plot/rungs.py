@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jdl.plot.columns import counts, has_status, jitter, nothing
-from jdl.plot.scale import limit, scale_y
+from jdl.plot.scale import limit, say_beyond, scale_y
 from jdl.plot.style import DONE, FAINT, INK, STOPPED, new_figure, styled
 from jdl.sweep.points import words
 
@@ -113,6 +113,7 @@ def _draw(results: Any, metric: str) -> Any:
             where = below.get_xaxis_transform()
             below.text(place, 1.02, text, transform=where, ha="center", fontsize=8.5)
     below.set_ylim(low, high)
+    say_beyond(below, every, higher, "score")
     below.set_xlim(-0.6, len(rungs) - 0.4)
     shown = range(0, len(rungs), step)
     below.set_xticks(list(shown), [f"{rungs[i].step:,}" for i in shown])

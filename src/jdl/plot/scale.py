@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jdl.plot.style import INK
+
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 
 
@@ -51,9 +53,9 @@ def scale_y(axes: Any, metric: str, values: Any, maximise: bool) -> str:
 def limit(values: Any, final: Any, maximise: bool) -> np.ndarray:
     """`values` without the far end of bad ones, which would flatten the rest of a picture.
 
-    The bad end is cut where 95 % of the values lie inside, or at the worst final
-    value that is no outlier (within three interquartile ranges of the middle
-    half), if that is further out.
+    The bad end is at the worst value that is no outlier: from the median at most
+    three times as far as 95 % of the values, or, for a final value, three
+    interquartile ranges.
     """
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
@@ -62,9 +64,40 @@ def limit(values: Any, final: Any, maximise: bool) -> np.ndarray:
     last = np.asarray(final, float)
     last = last[np.isfinite(last)]
     sign = -1.0 if maximise else 1.0
-    cut = np.quantile(sign * values, 0.95)
+    middle, cut = np.quantile(sign * values, [0.5, 0.95])
+    cut = (sign * values)[sign * values <= middle + 3 * (cut - middle)].max()
     if last.size:
         quarter, half, most = np.quantile(sign * last, [0.25, 0.5, 0.75])
         usual = last[sign * last <= half + 3 * (most - quarter)]
         cut = max(cut, (sign * usual).max())
     return values[sign * values <= cut]
+
+
+def beyond(axes: Any, worst: Any, maximise: bool, word: str) -> str:
+    """How many of `worst` lie beyond the bad end of the axis; empty if none does.
+
+    Args:
+      axes: scaled.
+      worst: the worst value of each thing drawn; NaN where there is none.
+      maximise: whether small values are the bad ones.
+      word: what is counted, in the singular.
+    """
+    low, high = axes.get_ylim()
+    worst = np.asarray(worst, float)
+    count = int((worst < low).sum() if maximise else (worst > high).sum())
+    return f"{count:,} {word}{'s' * (count != 1)} beyond the axis" if count else ""
+
+
+def say_beyond(axes: Any, worst: Any, maximise: bool, word: str) -> None:
+    """Writes `beyond` at the bad end of the axis."""
+    if text := beyond(axes, worst, maximise, word):
+        axes.text(
+            0.99,
+            0.015 if maximise else 0.985,
+            text,
+            transform=axes.transAxes,
+            ha="right",
+            va="bottom" if maximise else "top",
+            fontsize=8,
+            color=INK,
+        )

@@ -18,7 +18,7 @@ from jdl.plot.columns import (
     say,
     varying_names,
 )
-from jdl.plot.scale import limit, scale_y
+from jdl.plot.scale import beyond, limit, scale_y
 from jdl.plot.style import DIVERGED, DONE, FAINT, INK, STOPPED, new_figure, styled
 
 MOST = 12  # panels
@@ -52,7 +52,8 @@ def _draw(results: Any, metric: str) -> Any:
     down = max(1, math.ceil(len(names) / across))
     figure = new_figure(max(6.0, 2.9 * across + 0.6), 2.7 * down + 0.6)
     rest = f"; {left_out} hyperparameters left out" if left_out > 0 else ""
-    figure.suptitle(f"Slices: {counts(results)}{rest}", x=0.01, ha="left", fontsize=11)
+    title = f"Slices: {counts(results)}{rest}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     values = final_values(results, metric)
     if not names:
         nothing(figure.add_subplot(), "no hyperparameter varies")
@@ -66,6 +67,8 @@ def _draw(results: Any, metric: str) -> Any:
         if first is None:
             first = axes
             figure.supylabel(say(metric) + scale_y(axes, metric, inside, higher), fontsize=10)
+            if outside := beyond(axes, values, higher, "trial"):
+                figure.suptitle(f"{title}; {outside}", x=0.01, ha="left", fontsize=11)
         if index % across:
             axes.tick_params(labelleft=False)
         _draw_panel(axes, results, column(results, name), values, higher, handles)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jdl.plot.columns import counts, final_values, goodness, nothing
-from jdl.plot.scale import limit, scale_y
+from jdl.plot.scale import limit, say_beyond, scale_y
 from jdl.plot.style import DIVERGED, DONE, FAINT, INK, STOPPED, new_figure, styled
 from jdl.sweep.points import words
 
@@ -84,5 +84,9 @@ def _draw(results: Any, metric: str, curves: np.ndarray, steps: np.ndarray) -> A
     inside = limit(values, final_values(results, metric), higher)
     scale = scale_y(axes, metric, inside, higher)
     axes.set_ylabel(words(metric) + scale)
+    with np.errstate(all="ignore"):
+        finite = np.where(np.isfinite(curves[seen]), curves[seen], np.nan)
+        worst = np.nanmin(finite, axis=1) if higher else np.nanmax(finite, axis=1)
+    say_beyond(axes, worst, higher, "curve")
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
