@@ -42,6 +42,7 @@ ELSEWHERE = {
     "nn/convolution_accelerator.py": FORMS,
     "nn/convolution_cpu.py": FORMS,
     "nn/convolution_spec.py": FORMS,
+    "sweep/dimension.py": ("sweep/test_space.py",),
     "sweep/population.py": ("sweep/test_evolution.py", "sweep/test_population.py"),
     "optim/matrix/_axes.py": ("optim/matrix/test_shampoo.py", "optim/matrix/test_soap.py"),
     "optim/schedules/cycle.py": ("optim/schedules/test_schedules.py",),

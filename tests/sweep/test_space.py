@@ -15,6 +15,7 @@ from jdl.sweep.space import (
     combinations,
     configuration,
     finite,
+    names,
     parse_space,
     seed_axis,
     split_static,
@@ -220,3 +221,13 @@ def test_a_file_adds_to_a_space(tmp_path):
 def test_a_name_that_no_table_holds_is_refused(name):
     with pytest.raises(ValueError, match="hyperparameter"):
         sweep.parse_space({name: 0.1})
+
+
+def test_static_parts_as_labels():
+    """In quotes is what could be read otherwise: with spaces, as a number, as None."""
+    words = ["adam", "a-b.c+d_e", "a b", "", "=", "64", "1e3", "nan", "None", "True", "False", "No"]
+    quoted = {"a b", "", "=", "64", "1e3", "nan", "None", "True", "False"}
+    for word in words:
+        expected = repr(word) if word in quoted else word
+        assert names([(word, word)]) == f"{expected}={expected}"
+    assert names([("a", None), ("b", 1.0), ("c", (1, "x"))]) == "a=None b=1.0 c=(1, 'x')"

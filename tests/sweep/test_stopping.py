@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 
@@ -27,6 +28,16 @@ def lists(verdicts):
 
 
 # ASHA
+
+
+def test_defaults_are_those_that_the_docstrings_name():
+    defaults = {
+        sweep.asha: {"reduction": 4.0, "grace": 1},
+        sweep.patience: {"reports": 5, "least": 0.0},
+    }
+    for rule, expected in defaults.items():
+        parameters = inspect.signature(rule).parameters
+        assert {name: p.default for name, p in parameters.items()} == expected
 
 
 def test_asha_by_hand():
