@@ -143,3 +143,25 @@ def test_options_that_compare_equal_stay_apart():
     fine, _ = narrow(space, {"x": 1, "of_one": 0.5}, [{"x": 1, "of_one": 0.5}])
     assert [repr(point) for point in fine["x"].points] == ["1"]
     assert [*fine] == ["x", "of_one"] and repr(fine["of_one"].when) == "(('x', (1,)),)"
+
+
+@pytest.mark.parametrize(
+    ("dimension", "best"),
+    [
+        (sweep.uniform(0.0, 1.0), 0.3),
+        (sweep.log_uniform(1e-3, 1.0), 0.02),
+        (sweep.grid(1.0, 2.0, 5), 1.25),
+        (sweep.log_grid(1e-3, 1.0, 4), 0.01),
+        (sweep.integer(1, 10**6), 77),
+    ],
+)
+def test_a_range_narrows_until_its_numbers_are_one_to_a_lane(dimension, best):
+    space = sweep.parse_space({"x": dimension})
+    for _ in range(60):
+        space, _ = narrow(space, {"x": best}, shrink=0.5)
+    points = space["x"].points or [space["x"].at(u) for u in (0.0, 0.25, 0.5, 0.75, 1 - 1e-9)]
+    numbers = np.array([float(point) for point in points])
+    # A range of integers keeps a neighbour on each side.
+    assert np.abs(numbers - best).max() <= (1 if dimension.kind == "integer" else 1e-6 * best)
+    if space["x"].kind.endswith("grid"):
+        assert len(set(numbers.astype(np.float32))) == len(numbers)

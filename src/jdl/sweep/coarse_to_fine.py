@@ -229,7 +229,11 @@ def _range(
         start, stop = math.floor(start), math.ceil(stop)
         if start == stop:
             return dimension._replace(points=(int(start),), at=lambda u: int(start)), False
-    made = _REMAKE[dimension.kind](back(start), back(stop), dimension)
+    try:
+        made = _REMAKE[dimension.kind](back(start), back(stop), dimension)
+    except ValueError:
+        # Its values would be the same number in float32: the range is as narrow as it can be.
+        return dimension, False
     return made._replace(when=dimension.when), past
 
 
