@@ -1,4 +1,4 @@
-"""What hyperparameters and metrics may be called: whatever a file, a table and a page can hold."""
+"""Checks of the names of hyperparameters and metrics, which files, tables and pages must hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_METRICS = 1997  # SQLite has 2,000 columns in a table, of which three are t
 
 
 def check_name(kind: str, name: Any) -> None:
-    """Raises ValueError unless `name` is text that a file holds, and no column of every table."""
+    """Raises ValueError unless `name` is text that a file can hold and no column has yet."""
     if not isinstance(name, str):
         raise ValueError(f"A {kind}'s name must be a string, got {name!r}.")
     if any("\ud800" <= letter <= "\udfff" for letter in name):

@@ -299,7 +299,7 @@ class Results:
     def configurations(self, metric: str | None = None) -> list[Summary]:
         """The configurations with mean and standard error over their seeds and folds, best first.
 
-        Those of which a seed is missing, diverged or stopped come after the others.
+        Configurations with a missing, diverged or stopped seed come after the others.
         Each member of a population is a configuration of its own.
         """
         name = metric or self.metric

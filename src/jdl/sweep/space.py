@@ -116,7 +116,7 @@ def configuration(
     Args:
       space: parsed.
       value: gives the value of a hyperparameter.
-      placed: `order(space)`, for who asks often.
+      placed: `order(space)`, to compute it once.
 
     >>> from jdl.sweep import choice, uniform, when
     >>> space = parse_space({"a": choice("x", "y"), "b": when("a", "y", uniform(0, 1))})

@@ -1,4 +1,4 @@
-"""What a hyperparameter may be: plain values, apart by type too, numbers that a device holds."""
+"""Checks of hyperparameter values: plain, distinguished by type, and within the device's range."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 Real = Any
-"""A number of Python, or a scalar of NumPy or JAX."""
+"""A Python number, or a NumPy or JAX scalar."""
 
 Whole = Any
-"""An integer of Python, or an integer scalar of NumPy or JAX."""
+"""A Python integer, or a NumPy or JAX integer scalar."""
 
 _TINY, _MAX = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _INT = np.iinfo(np.int32)
 
 
 def plain(value: Any) -> Any:
-    """`value` in Python's own types, scalars of NumPy and JAX as numbers and lists as tuples.
+    """Converts `value` to Python's own types: scalars to numbers, lists to tuples.
 
     Raises:
       TypeError: it is none of these: a dict, a function or an array, for instance.
@@ -67,7 +67,7 @@ def among(value: Any, values: Any) -> bool:
 
 
 def check_held(name: str, value: float, whole: bool | None = None) -> None:
-    """Raises ValueError unless a lane holds `value`, as a 32-bit number, and not as 0 or infinity.
+    """Raises ValueError unless `value` fits 32 bits without becoming 0 or infinite.
 
     Args:
       name: what the message says.
@@ -93,7 +93,7 @@ def check_held(name: str, value: float, whole: bool | None = None) -> None:
 
 
 def check_apart(kind: str, values: Any) -> None:
-    """Raises ValueError where two values that differ are one number to a lane."""
+    """Raises ValueError if two different values are the same number in float32."""
     seen: dict[float, Any] = {}
     for value in values:
         other = seen.setdefault(float(np.float32(value)), value)
