@@ -112,6 +112,7 @@ def test_scales_of_axes():
     assert is_log({"log_uniform": [1e-3, 1]}, [0.1, 0.2]) and is_log({"log_grid": []}, [1.0])
     assert not is_log({"log_grid": []}, [0.0, 1.0]) and not is_log({"log_grid": []}, ["a"])
     assert is_log({"choice": []}, [1, 100]) and not is_log({"choice": []}, [1, 99])
+    assert group_label({"width": "a1", "depth": "1a"}) == "a1 depth=1a"
     assert is_log({"choice": []}, [0.01, 1.0]) and not is_log({"choice": []}, [0.02, 1.0])
     for even in ("uniform", "grid", "integer"):
         assert not is_log({even: []}, [1, 1000])

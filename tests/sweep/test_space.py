@@ -231,3 +231,18 @@ def test_static_parts_as_labels():
         expected = repr(word) if word in quoted else word
         assert names([(word, word)]) == f"{expected}={expected}"
     assert names([("a", None), ("b", 1.0), ("c", (1, "x"))]) == "a=None b=1.0 c=(1, 'x')"
+
+
+def test_ends_are_the_given_ones_and_apart_to_a_lane():
+    for tenths in range(2, 40):
+        low, high = tenths / 30, tenths / 7
+        made = sweep.log_uniform(low, high)
+        assert (made.at(0.0), made.at(1.0)) == (low, high)
+    # Integers of a lane are int32, which tells apart what float32 does not.
+    assert sweep.integer(2**24, 2**24 + 1).at(0.99) == 2**24 + 1
+    with pytest.raises(ValueError, match="the same number in float32"):
+        sweep.uniform(1.0, 1.0 + 1e-9)
+
+
+def test_seeds_and_folds_share_a_program():
+    assert not sweep.seeds(2).static and not sweep.folds(2).static
