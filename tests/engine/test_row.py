@@ -173,6 +173,11 @@ def test_a_row_comes_back_with_its_segment_in_flight(make):
     assert "flight|0" not in half.save() and len(wide.save()["stream"]) == 4
     again = order(1, {0: (4, 2)})
     same(run(wide, again), run(half, again))
+    # A lane that pads a program computes what its neighbour does, so that it is finite.
+    padded = make(2, 1, width=3)
+    padded.load({path: array[:3] for path, array in arrays.items()}, 3, None)
+    for array in padded.save().values():
+        np.testing.assert_array_equal(array[3], array[2])
 
 
 def test_lanes_of_another_program_are_refused(make):

@@ -99,6 +99,10 @@ def test_what_a_mean_is_of():
     assert repeated(results(space={**SPACE, "fold": sweep.folds(3)})) == "seeds and folds"
 
 
+def test_a_text_that_begins_as_a_number_has_its_name():
+    assert group_label({"width": "a1", "depth": "1a"}) == "a1 depth=1a"
+
+
 def test_what_varies():
     one = results()
     assert varying(one, static=True) == ["optimizer", "width"]
@@ -112,7 +116,6 @@ def test_scales_of_axes():
     assert is_log({"log_uniform": [1e-3, 1]}, [0.1, 0.2]) and is_log({"log_grid": []}, [1.0])
     assert not is_log({"log_grid": []}, [0.0, 1.0]) and not is_log({"log_grid": []}, ["a"])
     assert is_log({"choice": []}, [1, 100]) and not is_log({"choice": []}, [1, 99])
-    assert group_label({"width": "a1", "depth": "1a"}) == "a1 depth=1a"
     assert is_log({"choice": []}, [0.01, 1.0]) and not is_log({"choice": []}, [0.02, 1.0])
     for even in ("uniform", "grid", "integer"):
         assert not is_log({even: []}, [1, 1000])
