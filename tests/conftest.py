@@ -4,8 +4,13 @@ Most of the tests' time is the compiler's, which need not do its best: LLVM's de
 left out, except where a test takes its time and is marked slow.
 """
 
+import os
+
 import jax
 import pytest
+
+# Nothing that a test compiles is kept, or found: tests count what is compiled.
+os.environ["JDL_CACHE_DIR"] = ""
 
 # Scripts, which --doctest-modules would import.
 collect_ignore_glob = ["golden/*", "sweep/sweep_to_kill.py"]

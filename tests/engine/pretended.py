@@ -47,7 +47,7 @@ class PretendedExecutor:
 
     def __init__(self, devices: int = 2):
         self.devices, self.doubles = devices, True
-        self.compiled, self.narrowed = [], 0
+        self.compiled, self.found, self.narrowed = [], 0, 0
         self._widths: list[int] = []
         self._rows: dict[int, list[Lane]] = {}
         self._numbers: dict[int, list[float]] = {}

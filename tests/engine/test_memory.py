@@ -29,7 +29,7 @@ def account(argument, output=0, alias=0, temp=0, code=0):
         temp_size_in_bytes=temp,
         generated_code_size_in_bytes=code,
     )
-    return LaneProgram(print, None, 0, None, None, 0.0, sizes)
+    return LaneProgram(print, None, 0, None, None, 0.0, False, sizes)
 
 
 def test_donated_bytes_count_once():

@@ -32,7 +32,7 @@ def toy():
 @pytest.fixture
 def clock(monkeypatch, tmp_path):
     """Sets how long a step takes by width; gives the widths that were timed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JDL_CACHE_DIR", str(tmp_path / "jdl"))
     timed = []
 
     def set_clock(seconds, room=None):

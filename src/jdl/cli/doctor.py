@@ -58,6 +58,7 @@ class Machine(NamedTuple):
       nvidia: whether the machine has an NVIDIA GPU.
       environment: variables that affect JAX.
       switches: settings of JAX that make it slow or wide.
+      cache: where compiled programs are kept, how many and how large.
     """
 
     versions: dict[str, str]
@@ -71,6 +72,7 @@ class Machine(NamedTuple):
     nvidia: bool
     environment: dict[str, str]
     switches: list[str]
+    cache: str
 
 
 def look() -> Machine:
@@ -112,7 +114,18 @@ def look() -> Machine:
         nvidia=has_nvidia(),
         environment={k: v for k, v in sorted(os.environ.items()) if k.startswith(prefixes)},
         switches=[name for name in switches if getattr(jax.config, name)],
+        cache=_cache(),
     )
+
+
+def _cache() -> str:
+    from jdl.engine import cache
+    from jdl.engine.memory import readable
+
+    if (place := cache.folder()) is None:
+        return "off, because JDL_CACHE_DIR is empty"
+    programs, total = cache.size()
+    return f"{programs} compiled program{'s' * (programs != 1)}, {readable(total)}, in {place}"
 
 
 def facts(machine: Machine) -> dict[str, str]:
@@ -139,6 +152,7 @@ def facts(machine: Machine) -> dict[str, str]:
     }
     if not machine.failure:
         lines["check"] = f"every device computes ({machine.seconds:.1f} s to start and compile)"
+    lines["cache"] = machine.cache
     if machine.environment:
         lines["environment"] = " ".join(f"{k}={v}" for k, v in machine.environment.items())
     if machine.switches:

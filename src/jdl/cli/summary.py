@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,10 +182,16 @@ def _counts(results: Results, fresh: bool) -> str:
     if results.says("running") == "interrupted" and not results.complete:
         text += " The run is not complete: run the same again to go on."
     if seconds := results.stats.get("seconds"):
-        programs = results.compilations
-        text += f" {programs} program{'s' * (programs != 1)} compiled, {seconds:.1f} s"
+        text += f" {_programs(results.stats)}, {seconds:.1f} s"
         text += f", {total / seconds:.1f} trials/s." if fresh else " in its last session."
     return text
+
+
+def _programs(stats: Mapping[str, Any]) -> str:
+    """How many programs were compiled, and how many were found in the cache."""
+    compiled, found = stats["compilations"], stats.get("found", 0)
+    text = f"{compiled} program{'s' * (compiled != 1)} compiled"
+    return f"{text}, {found} found in the cache" if found else text
 
 
 def _edges(results: Results, best: list[Summary]) -> list[str]:

@@ -24,6 +24,7 @@ class Compiler:
           say: receives a message when a program is narrowed.
         """
         self.seconds: list[float] = []  # of each program
+        self.found = 0  # of these, how many the cache had
         self._mesh, self._say = mesh, say
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
         self._coming: dict[int, tuple[Future[LaneProgram], str, int]] = {}
@@ -63,6 +64,7 @@ class Compiler:
             start = time.perf_counter()
             program = compile_lanes(group.work, group.shapes, self._mesh, lanes, group.plan.unroll)
             self.seconds.append(time.perf_counter() - start)
+            self.found += program.found
             return program
 
         return widest_that_fits(build, lanes, self._mesh, self._say)

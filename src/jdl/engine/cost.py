@@ -121,7 +121,8 @@ class Stats(NamedTuple):
 
     Attributes:
       compilations: lane programs compiled, compactions among them.
-      compile_seconds: their total compile time.
+      found: lane programs that the cache had, which were not compiled.
+      compile_seconds: the time that both took.
       seconds: wall time, any wait for compilation included.
       lane_steps: training steps of all lanes, idle ones included.
       complete: whether every trial ended; False after an interruption.
@@ -132,6 +133,7 @@ class Stats(NamedTuple):
     """
 
     compilations: int
+    found: int
     compile_seconds: float
     seconds: float
     lane_steps: int

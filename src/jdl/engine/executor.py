@@ -74,7 +74,11 @@ class Executor(Worker, Protocol):
 
     @property
     def compiled(self) -> list[float]:
-        """The compile seconds of each program."""
+        """The seconds in which each program was compiled or found."""
+
+    @property
+    def found(self) -> int:
+        """How many of the programs were in the cache."""
 
     def join(self, group: Group, lanes: int, width: int) -> None:
         """Makes a row of `width` lanes; a device runs `lanes` of them at once."""
@@ -123,8 +127,13 @@ class LocalExecutor:
 
     @property
     def compiled(self) -> list[float]:
-        """The compile seconds of each program."""
+        """The seconds in which each program was compiled or found."""
         return self._compiler.seconds
+
+    @property
+    def found(self) -> int:
+        """How many of the programs were in the cache."""
+        return self._compiler.found
 
     def join(self, group: Group, lanes: int, width: int) -> None:
         """Makes a row, which takes no device memory until it is prepared."""

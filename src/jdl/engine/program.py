@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jdl import tree
+from jdl.engine import cache
 from jdl.engine.contract import Shapes
 from jdl.engine.keys import trial_keys
 from jdl.engine.lane import EMPTY, Lanes, evaluate_lane, start_lane, train_report
@@ -53,6 +54,7 @@ class LaneProgram(NamedTuple):
     sharding: NamedSharding  # of arrays with a lane axis
     replicated: NamedSharding
     compile_seconds: float
+    found: bool  # in the cache, so that nothing was compiled
     memory: Any  # the compiler's figures, or None
 
     def empty(self) -> Lanes:
@@ -154,21 +156,24 @@ def compile_lanes(
 
     lane_flag = jax.ShapeDtypeStruct((width,), np.bool_, sharding=sharding)
     start = time.perf_counter()
-    compiled = (
-        jax.jit(mapped, donate_argnums=0)
-        .lower(
-            like(shapes.lane, sharding, (width,)),
-            Assignment(
-                numbers=like(shapes.numbers, sharding, (width,)),
-                stream=jax.ShapeDtypeStruct((width,), np.uint32, sharding=sharding),
-                fresh=lane_flag,
-                finishing=lane_flag,
-            ),
-            jax.ShapeDtypeStruct((), np.uint32, sharding=replicated),
-            jax.ShapeDtypeStruct((), np.int32, sharding=replicated),
-            like(work.splits, replicated),
-        )
-        .compile()
+    arguments = (
+        like(shapes.lane, sharding, (width,)),
+        Assignment(
+            numbers=like(shapes.numbers, sharding, (width,)),
+            stream=jax.ShapeDtypeStruct((width,), np.uint32, sharding=sharding),
+            fresh=lane_flag,
+            finishing=lane_flag,
+        ),
+        jax.ShapeDtypeStruct((), np.uint32, sharding=replicated),
+        jax.ShapeDtypeStruct((), np.int32, sharding=replicated),
+        like(work.splits, replicated),
+    )
+    result = (shapes.lane, Outcome(0, 0, 0))  # type: ignore[arg-type]
+    compiled, found = cache.compiled(
+        (shapes.program, lanes_per_device, unroll),
+        [*mesh.devices.flat],
+        (jax.tree.structure((arguments, {})), jax.tree.structure(result)),
+        lambda: jax.jit(mapped, donate_argnums=0).lower(*arguments).compile(),
     )
     return LaneProgram(
         run=compiled,
@@ -177,5 +182,6 @@ def compile_lanes(
         sharding=sharding,
         replicated=replicated,
         compile_seconds=time.perf_counter() - start,
+        found=found,
         memory=compiled.memory_analysis(),
     )

@@ -99,7 +99,8 @@ def run_trials(
             clock.saved()
     tally = s.tally
     return Stats(
-        compilations=len(executor.compiled),
+        compilations=len(executor.compiled) - executor.found,
+        found=executor.found,
         compile_seconds=sum(executor.compiled),
         seconds=time.monotonic() - start,
         lane_steps=tally.lane_steps,

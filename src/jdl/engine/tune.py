@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jdl.engine import cache
 from jdl.engine.checkpoint import write_atomically
 from jdl.engine.contract import Shapes
 from jdl.engine.memory import device_bytes, out_of_memory, program_bytes
@@ -151,14 +152,15 @@ def _key(shapes: Shapes, work: Workload, mesh: Mesh) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _path() -> pathlib.Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return pathlib.Path(cache) / "jdl" / "widths.json"
+def _path() -> pathlib.Path | None:
+    place = cache.folder()
+    return place and place / "widths.json"
 
 
 def _read() -> dict[str, Any]:
+    path = _path()
     try:
-        known = json.loads(_path().read_text())
+        known = json.loads(path.read_text()) if path else {}
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
@@ -175,8 +177,10 @@ def _known(key: str) -> dict[str, Any] | None:
 
 
 def _remember(key: str, known: dict[str, Any]) -> None:
+    if (path := _path()) is None:
+        return
     try:
-        _path().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(_path(), json.dumps({**_read(), key: known}, indent=1).encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({**_read(), key: known}, indent=1).encode())
     except OSError:
         pass  # timed again the next time
