@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 
 import pytest
 from rich.console import Console
@@ -71,7 +72,7 @@ def test_the_best_come_first(run):
 
 def test_ctrl_c_leaves_the_run_alone(run, tmp_path):
     def interrupted(seconds):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     out = io.StringIO()
     watch.watch(tmp_path, Console(file=out, width=150), rest=interrupted)

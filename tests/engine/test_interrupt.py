@@ -26,7 +26,7 @@ class Said(Progress):
 def test_the_first_signal_is_a_request_and_the_second_one_an_end(number):
     before = [signal.getsignal(one) for one in SIGNALS]
     progress = Said()
-    with Interrupt(progress) as interrupt:
+    with Interrupt(progress.say) as interrupt:
         assert not interrupt.requested and progress.said == []
         signal.raise_signal(number)
         assert interrupt.requested
@@ -38,7 +38,7 @@ def test_the_first_signal_is_a_request_and_the_second_one_an_end(number):
 
 def test_handlers_come_back_when_the_run_fails():
     before = [signal.getsignal(one) for one in SIGNALS]
-    with pytest.raises(ZeroDivisionError), Interrupt(Said()):
+    with pytest.raises(ZeroDivisionError), Interrupt(Said().say):
         assert all(signal.getsignal(one) not in before for one in SIGNALS)
         raise ZeroDivisionError
     assert [signal.getsignal(one) for one in SIGNALS] == before
@@ -49,7 +49,7 @@ def test_a_run_in_another_thread_leaves_signals_alone():
     before, found = [signal.getsignal(one) for one in SIGNALS], []
 
     def work():
-        with Interrupt(Said()) as interrupt:
+        with Interrupt(Said().say) as interrupt:
             found.append([signal.getsignal(one) for one in SIGNALS])
             found.append(interrupt.requested)
 

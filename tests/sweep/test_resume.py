@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from tests.engine.toys import dataset, line_trial
+from tests.same import assert_same_table
 
 from jdl import sweep
 from jdl.engine.journal import Journal
@@ -57,19 +58,6 @@ def finish(out, mode="plain") -> str:
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr
     return stdout + stderr
-
-
-def assert_same_table(one, two):
-    one, two = sweep.read(one), sweep.read(two)
-    assert [t[:4] for t in one.trials] == [t[:4] for t in two.trials]
-    assert [t.config for t in one.trials] == [t.config for t in two.trials]
-    for name in ("train_loss", "valid_loss"):
-        np.testing.assert_array_equal(one.curves(name), two.curves(name))
-    for a, b in zip(one.trials, two.trials):
-        np.testing.assert_equal(a.metrics, b.metrics)
-        assert (a.state is None) == (b.state is None)
-        for path in a.state or {}:
-            np.testing.assert_array_equal(a.state[path], b.state[path])
 
 
 def kill_times(out, kills: int, random) -> None:

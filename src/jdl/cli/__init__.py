@@ -6,7 +6,6 @@ Heavy packages are imported inside the commands, so that help is quick.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,28 +18,37 @@ itself: `jdl sweep --help`.
 
 `jdl --version` prints the version. JDL_DEBUG=1 in the environment shows where
 an error came from. Exit codes: 0 done, 1 something is wrong (doctor, check),
-2 an error, 130 interrupted.
+2 an error, 130 ended by Ctrl-C, 143 ended by SIGTERM.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that `argv` (by default the process's arguments) names.
+    """Runs the command that `argv` names.
+
+    Args:
+      argv: the arguments; None takes the process's own, and answers its signals.
 
     Returns:
       The exit code: 0 done, 1 the doctor or the check found something wrong, 2 an
-      error, 130 an interruption.
+      error, 128 and the signal's number if a signal ended it.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = [argument for argument in given if argument != "--debug"]
+    if argv is None:
+        from jdl.cli import signals
+
+        resumes = arguments[:1] in (["sweep"], ["train"])
+        signals.answer("Interrupted." + " Run the same again to resume." * resumes)
     if arguments == ["--version"]:
         from importlib.metadata import version
 
         print(f"jdl {version('jdl')}")
         return 0
-    debug = os.environ.get("JDL_DEBUG", "0") not in ("", "0") or "--debug" in arguments
+    debug = os.environ.get("JDL_DEBUG", "0") not in ("", "0") or "--debug" in given
     try:
-        return _run([a for a in arguments if a != "--debug"] or ["--help"])
+        return _run(arguments or ["--help"])
     except KeyboardInterrupt as interruption:
-        return _interrupted(interruption, arguments)
+        return _interrupted(interruption)
     except Exception as error:
         if debug or not _is_expected(error):
             raise
@@ -79,11 +87,12 @@ def _is_expected(error: Exception) -> bool:
     return type(error).__name__ == "JaxRuntimeError"
 
 
-def _interrupted(interruption: KeyboardInterrupt, arguments: list[str]) -> int:
-    from jdl.engine.interrupt import Interrupted
+def _interrupted(interruption: KeyboardInterrupt) -> int:
+    from jdl.cli import signals
 
-    text = "Interrupted."
-    if isinstance(interruption, Interrupted):
-        text = f"{interruption}\nTo resume: jdl {shlex.join(arguments)}"
-    print(text, file=sys.stderr)
+    words = str(interruption) or "Interrupted."
+    if signals.heard:
+        sys.stdout.flush()
+        signals.end(words, signals.heard[0])
+    print(words, file=sys.stderr)
     return 130

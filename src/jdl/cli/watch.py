@@ -17,6 +17,7 @@ from rich.text import Text
 
 from jdl import sweep
 from jdl.engine.events import ENDED
+from jdl.engine.interrupt import Interrupt
 from jdl.sweep import Results
 from jdl.sweep.points import group_of, varying, words
 from jdl.sweep.results import format_value
@@ -45,16 +46,16 @@ def watch(
       StoreError: the folder holds no run.
     """
     results = sweep.read(folder)
-    try:
+    with Interrupt(console.print, "The run itself goes on.") as interrupt:
         if console.is_terminal:
             with Live(view(results), console=console, auto_refresh=False) as live:
-                while not _over(results):
+                while not _over(results) and not interrupt.requested:
                     rest(every)
                     results = sweep.read(folder)
                     live.update(view(results), refresh=True)
             return
         said = -1
-        while True:
+        while not interrupt.requested:
             if _ended(results) > said:
                 said = _ended(results)
                 console.print(line(results), highlight=False, markup=False, soft_wrap=True)
@@ -62,8 +63,6 @@ def watch(
                 return
             rest(every)
             results = sweep.read(folder)
-    except KeyboardInterrupt:
-        console.print("The run itself goes on.")
 
 
 def view(results: Results) -> Group:

@@ -81,7 +81,7 @@ def run_trials(
     s = _resumed(policy, executor, journal, supply, goal, progress, groups, place)
     home = Recorder(journal, supply, goal, policy, join, progress, keep=limits.keep, trials=trials)
     clock = _Clock(limits, s.turn)
-    with Interrupt(progress) as interrupt:
+    with Interrupt(progress.say) as interrupt:
 
         def cut(s: Schedule) -> bool:
             return interrupt.requested or clock.over(s)

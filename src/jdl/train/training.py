@@ -120,7 +120,7 @@ class Training:
         segments = self._streamed(root, at, read) if read else self._resident(root, splits)
         began = last_checkpoint = time.monotonic()
         status = RUNNING
-        with Interrupt(self._progress) as interrupt:
+        with Interrupt(self._progress.say) as interrupt:
             try:
                 for report in range(at + 1, self._work.reports + 1):
                     means = next(segments)
