@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from jdl.engine import database
+from jdl.engine import checksums, database
 from jdl.engine.database import Database, StoreError
 
 
@@ -23,7 +23,7 @@ class Notes(Database):
 
     def add(self, key, value):
         with self._writing():
-            self._db.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+            self._db.execute("INSERT INTO meta (key, value) VALUES (?, ?)", (key, value))
 
     def all(self):
         with self._readable():
@@ -31,7 +31,7 @@ class Notes(Database):
 
     def fail(self, error):
         with self._writing():
-            self._db.execute("INSERT INTO meta VALUES ('lost', 'x')")
+            self._db.execute("INSERT INTO meta (key, value) VALUES ('lost', 'x')")
             raise error
 
 
@@ -76,7 +76,9 @@ def test_a_transaction_is_whole_or_not_there(tmp_path):
 
 def test_the_metrics_are_the_columns_behind_the_turn(tmp_path):
     one = Notes(tmp_path)
-    one._db.execute("CREATE TABLE reports (trial INT, step INT, turn INT, loss REAL, size REAL)")
+    columns = "trial INT, step INT, turn INT, crc INT, loss REAL, size REAL"
+    one._db.execute(f"CREATE TABLE reports ({columns})")
+    checksums.sign(one._db)
     one.close()
     for write in (True, False):
         two = Notes(tmp_path, write=write)
@@ -90,7 +92,7 @@ def test_what_is_no_run(tmp_path):
     assert not (tmp_path / "empty").exists()
     (tmp_path / "run.sqlite").write_bytes(b"this was never a database" * 99)
     for write in (False, True):
-        with pytest.raises(StoreError, match=r"is damaged or not a run: .* Move the folder"):
+        with pytest.raises(StoreError, match=r"is damaged or not a run: .* move it away"):
             Notes(tmp_path, write=write)
     (tmp_path / "run.sqlite").unlink()
     Notes(tmp_path).close()  # the lock was given back

@@ -262,7 +262,7 @@ def test_any_name_of_a_metric_comes_back(tmp_path):
     "names,message",
     [
         (["valid_F1", "valid_f1"], "'valid_F1' and 'valid_f1' differ in case only"),
-        ([f"m{i}" for i in range(1998)], "At most 1,997 metrics can be reported, got 1,998"),
+        ([f"m{i}" for i in range(1997)], "At most 1,996 metrics can be reported, got 1,997"),
         (["steps"], "A metric cannot be called 'steps'"),
         (["a\0b"], "without NUL"),
         (["\udc80"], "without lone surrogates"),
@@ -272,7 +272,7 @@ def test_names_that_no_table_holds_are_refused(tmp_path, names, message):
     with contextlib.closing(Journal(tmp_path)) as journal:
         with pytest.raises(ValueError, match=message):
             journal.begin({"steps": 4}, names, CONFIGS)
-        journal.begin({"steps": 4}, [f"m{i}" for i in range(1997)], CONFIGS)
+        journal.begin({"steps": 4}, [f"m{i}" for i in range(1996)], CONFIGS)
 
 
 def sqlite_error(kind, text, name):
@@ -303,52 +303,6 @@ def test_each_error_of_sqlite_is_said_as_what_it_is(journal, how, error, says, n
     with pytest.raises(StoreError, match=says) as raised, getattr(journal, how)():
         raise error
     assert not re.search(not_says, str(raised.value))
-
-
-def test_damaged_pages_give_the_readable_error_everywhere(tmp_path):
-    journal = Journal(tmp_path)
-    journal.begin({"steps": 4}, ["loss"], [(i, {"lr": 0.1 * i}) for i in range(400)])
-    for n in range(1, 40):
-        rows = [(10 * n + i, 2, 0.5) for i in range(10)]
-        states = [(n, 0.1 * n, blob(n))]
-        journal.append(turn(n, (n, DONE, 4), started=[(n, 0)]), rows, states=states, keep=20)
-    journal.close()
-    whole = (tmp_path / "run.sqlite").read_bytes()
-    random = np.random.default_rng(0)
-    readable = 0
-    for _ in range(25):
-        damaged = bytearray(whole)
-        for place in random.integers(1, len(whole) // 1024, size=6):
-            damaged[place * 1024 : place * 1024 + 600] = random.bytes(600)
-        (tmp_path / "run.sqlite").write_bytes(damaged)
-        calls = [
-            Tables.specification, Tables.notes, Tables.trials, lambda t: t.config(7),
-            Tables.counts, Tables.seats, Tables.segments, Tables.lineage, Tables.reports,
-            Tables.scores, lambda t: t.state(39), lambda t: list(Journal.history(t, "loss")),
-            Journal.last_turn,
-        ]  # fmt: skip
-        for call in calls:
-            try:
-                with contextlib.closing(Tables(tmp_path, write=False)) as tables:
-                    call(tables)
-            except StoreError as error:
-                readable += "damaged" in str(error)
-            except checkpoint.CheckpointError:
-                pass
-        try:
-            again = Journal(tmp_path)
-        except StoreError:
-            continue
-        try:
-            again.append(turn(50, (50, DONE, 4)), [(399, 2, 0.5)])
-            again.roll_back(3)
-            again.forget_running()
-            again.sync()
-        except StoreError as error:
-            readable += "damaged" in str(error)
-        finally:
-            again.close()
-    assert readable > 25
 
 
 def test_a_reader_knows_whether_anyone_writes(tmp_path):

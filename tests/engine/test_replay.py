@@ -150,7 +150,9 @@ def contents(folder, clock):
             ).fetchall(),
             "states": [
                 (trial, score, from_bytes(state)[0]["history"].tolist())
-                for trial, score, state in db.execute("SELECT * FROM states ORDER BY trial")
+                for trial, score, state in db.execute(
+                    "SELECT trial, score, state FROM states ORDER BY trial"
+                )
             ],
             "lineage": db.execute("SELECT * FROM lineage ORDER BY trial, report").fetchall(),
             "events": [] if clock else sorted(db.execute("SELECT * FROM events").fetchall()),

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from jdl.engine import checksums
+
 try:  # Windows has no fcntl: nothing keeps a second process out of a folder there.
     import fcntl
 except ImportError:  # pragma: no cover
@@ -18,7 +20,7 @@ except ImportError:  # pragma: no cover
 
 
 _SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER);
 CREATE TABLE trials (
   trial INTEGER PRIMARY KEY,
   config TEXT NOT NULL,      -- hyperparameters, as JSON
@@ -28,13 +30,17 @@ CREATE TABLE trials (
   asked INTEGER NOT NULL,    -- turn
   started INTEGER,           -- turn
   lane INTEGER,              -- that it started in
-  ended INTEGER              -- turn
+  ended INTEGER,             -- turn
+  crc INTEGER                -- of the row, in every table: see checksums.py
 );
-CREATE TABLE states (trial INTEGER PRIMARY KEY, score REAL NOT NULL, state BLOB NOT NULL);
+CREATE TABLE states (
+  trial INTEGER PRIMARY KEY, score REAL NOT NULL, crc INTEGER, state BLOB NOT NULL
+);
 CREATE TABLE events (          -- what the host did besides collecting segments
   turn INTEGER NOT NULL,
   kind TEXT NOT NULL,
-  value INTEGER NOT NULL
+  value INTEGER NOT NULL,
+  crc INTEGER
 );
 CREATE TABLE lineage (         -- what a population did to its members
   trial INTEGER NOT NULL,
@@ -42,9 +48,14 @@ CREATE TABLE lineage (         -- what a population did to its members
   turn INTEGER NOT NULL,
   source INTEGER NOT NULL,     -- the trial whose state it has since, often its own
   numbers TEXT NOT NULL,       -- its hyperparameters since, as JSON
+  crc INTEGER,
   PRIMARY KEY (trial, report)
 ) WITHOUT ROWID;
 """
+
+
+# SQLite's message about a damaged file may hold bytes of it.
+_DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class StoreError(ValueError):
@@ -77,13 +88,27 @@ class Database:
                 if write:
                     self._db.execute("PRAGMA journal_mode=WAL")
                     self._db.execute("PRAGMA synchronous=NORMAL")
-                if write and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+                self._check(write)
                 columns = self._db.execute("PRAGMA table_info(reports)").fetchall()
-                self.metrics = tuple(name for _, name, *_ in columns)[3:]
+                self.metrics = tuple(name for _, name, *_ in columns)[4:]
         except StoreError:
             self.close()
             raise
+
+    def _check(self, write: bool) -> None:
+        """Makes the tables of a new file, and compares the checksums of another."""
+        checksums.define(self._db)
+        if self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            if found := checksums.damage(self._db):
+                raise StoreError(_damaged(self.folder, found))
+        elif write:
+            self._db.executescript(f"BEGIN; {_SCHEMA}")
+            checksums.sign(self._db)
+            self._db.commit()
+        else:
+            raise StoreError(f"{self.folder} does not hold a run yet.")
+        if write:
+            checksums.keep(self._db)
 
     def _prepare(self) -> None:
         assert self.folder is not None
@@ -114,7 +139,7 @@ class Database:
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+        except (*_DAMAGE, json.JSONDecodeError) as error:
             raise StoreError(_readable_error(self.folder, error)) from error
 
     @contextlib.contextmanager
@@ -126,7 +151,7 @@ class Database:
                 yield
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise  # a fault of this program, not of the file
-        except sqlite3.DatabaseError as error:
+        except _DAMAGE as error:
             raise StoreError(_readable_error(self.folder, error)) from error
 
     def in_use(self) -> bool:
@@ -172,7 +197,7 @@ def _reader(path: pathlib.Path) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         # The files of the write-ahead log are missing and cannot be created.
         db = sqlite3.connect(f"{where}?immutable=1", uri=True, check_same_thread=False)
-    except sqlite3.DatabaseError:
+    except _DAMAGE:
         pass  # the first read raises it with a readable message
     return db
 
@@ -196,4 +221,11 @@ def _readable_error(folder: pathlib.Path | None, error: Exception) -> str:
             f"{path} cannot be locked: {error}. Wait for the program that uses it; if there is "
             "none, the file system has no locks: give a folder on another one."
         )
-    return f"{path} is damaged or not a run: {error}. Move the folder away to start again."
+    return _damaged(folder, error)
+
+
+def _damaged(folder: pathlib.Path | None, what: object) -> str:
+    return (
+        f"{folder}/run.sqlite is damaged or not a run: {what}. Put back a copy of the folder, or "
+        "move it away to start again."
+    )

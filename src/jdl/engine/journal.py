@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jdl.engine import checksums
 from jdl.engine.database import StoreError
 from jdl.engine.events import Record
 from jdl.engine.names import check_metrics, quoted
@@ -84,9 +85,12 @@ class Journal(Tables):
         meta = {"specification": wanted, "run": uuid.uuid4().hex, **notes}
         with self._writing():
             self._db.execute(
-                f"CREATE TABLE reports (trial INTEGER, step INTEGER, turn INTEGER{columns},"
-                " PRIMARY KEY (trial, step)) WITHOUT ROWID"
+                f"CREATE TABLE reports (trial INTEGER, step INTEGER, turn INTEGER, crc INTEGER"
+                f"{columns}, PRIMARY KEY (trial, step)) WITHOUT ROWID"
             )
+            if self.folder is not None:
+                checksums.sign(self._db)
+                checksums.keep(self._db)
             self._note(meta)
             self._add(configs, FIRST)
         self.metrics = tuple(metrics)
@@ -99,7 +103,7 @@ class Journal(Tables):
 
     def _note(self, notes: Mapping[str, Any]) -> None:
         self._db.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)",
             [(key, json.dumps(value)) for key, value in notes.items()],
         )
 
@@ -116,7 +120,7 @@ class Journal(Tables):
         """Adds trials that the search gave when it was asked for `wanted` after `turn`."""
         with self._writing():
             self._add(configs, turn)
-            self._db.execute("INSERT INTO events VALUES (?, 'ask', ?)", (turn, wanted))
+            self._db.execute("INSERT INTO events VALUES (?, 'ask', ?, NULL)", (turn, wanted))
 
     def check_asked(self, configs: Sequence[tuple[int, Mapping[str, Any]]], search: str) -> None:
         """Checks the first and the last trial that a resumed search gives again.
@@ -154,7 +158,7 @@ class Journal(Tables):
         with self._writing():
             self._note({"turn": turn})
             self._db.executemany(
-                f"INSERT OR REPLACE INTO reports VALUES (?, ?, {turn:d}{places[4:]})", reports
+                f"INSERT OR REPLACE INTO reports VALUES (?, ?, {turn:d}, NULL{places[4:]})", reports
             )
             self._db.executemany(
                 "UPDATE trials SET status='running', started=?, lane=?"
@@ -170,15 +174,15 @@ class Journal(Tables):
                 ],
             )
             self._db.executemany(
-                "INSERT OR REPLACE INTO lineage VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO lineage VALUES (?, ?, ?, ?, ?, NULL)",
                 [
                     (b.trial, b.report, turn, b.source, json.dumps(b.numbers))
                     for b in record.exchanged
                 ],
             )
             if record.kind != "segment":
-                self._db.execute("INSERT INTO events VALUES (?, ?, 0)", (turn, record.kind))
-            self._db.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", states)
+                self._db.execute("INSERT INTO events VALUES (?, ?, 0, NULL)", (turn, record.kind))
+            self._db.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, NULL, ?)", states)
             if states:
                 self._db.execute(
                     "DELETE FROM states WHERE trial NOT IN"
