@@ -16,6 +16,7 @@ from tests.engine.toys import dataset, line_trial
 from tests.same import assert_same_table
 
 from jdl import sweep
+from jdl.engine import checkpoint
 from jdl.engine.journal import Journal
 from jdl.engine.snapshot import SNAPSHOT
 from jdl.train import CheckpointError
@@ -24,62 +25,69 @@ ROOT = pathlib.Path(__file__).parents[2]
 QUIET = {"progress": False, "batch_size": 4, "devices": 1}
 
 
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory):
+    """Compiled programs are stored, so that a process starts soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("programs")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+        yield
+
+
 def start(out, mode="plain", pause=0.03) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.sweep.sweep_to_kill", str(out), mode, str(pause)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
 
 
-def recorded(out) -> int:
-    """Rows in the table of reports, 0 before there is one."""
+def finish(out, mode="plain") -> str:
+    process = start(out, mode)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    return said
+
+
+def rows(out, query) -> list[tuple]:
+    """What plain SQL reads from the run; nothing before it has begun."""
     try:
         with sqlite3.connect(f"file:{out}/run.sqlite?mode=ro", uri=True) as db:
-            return db.execute("SELECT COUNT(*) FROM reports").fetchone()[0]
+            return db.execute(query).fetchall()
     except sqlite3.OperationalError:
-        return 0
+        return []
+
+
+def recorded(out) -> int:
+    return len(rows(out, "SELECT trial FROM reports"))
 
 
 def ended(out) -> dict[int, tuple]:
-    with sqlite3.connect(f"file:{out}/run.sqlite?mode=ro", uri=True) as db:
-        return {
-            row[0]: row[1:]
-            for row in db.execute(
-                "SELECT trial, status, steps, final FROM trials WHERE status = 'done'"
-            )
-        }
+    query = "SELECT trial, status, steps, final, ended FROM trials WHERE ended IS NOT NULL"
+    return {row[0]: row[1:] for row in rows(out, query)}
 
 
-def finish(out, mode="plain") -> str:
-    process = start(out, mode)
-    stdout, stderr = process.communicate(timeout=240)
-    assert process.returncode == 0, stderr
-    return stdout + stderr
+def lost_turns(out) -> int:
+    """The turns recorded since the last checkpoint, which a resumed run repeats."""
+    ((last,),) = rows(out, "SELECT value FROM meta WHERE key = 'turn'") or [("0",)]
+    path = out / SNAPSHOT
+    saved = checkpoint.from_bytes(path.read_bytes())[1]["turn"] if path.exists() else 0
+    return int(last) - saved
 
 
-def kill_times(out, kills: int, random) -> None:
-    """Kills the sweep `kills` times, each at a random moment after it got further."""
-    for _ in range(kills):
-        process = start(out)
-        before = recorded(out)
-        try:
-            while process.poll() is None and recorded(out) == before:
-                time.sleep(0.01)
-            time.sleep(random.uniform(0, 0.3))
-            done = ended(out)
-        finally:
-            process.kill()
-            process.communicate()
-        after = ended(out)
-        # What was recorded stays, to the letter.
-        assert {trial: after[trial] for trial in done} == done
+def at_next_record(process, out) -> None:
+    """Waits until the process records something, or ends."""
+    before = recorded(out)
+    # Going on from a checkpoint takes rows away, which is a moment as good as any.
+    while process.poll() is None and recorded(out) == before:
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def uninterrupted(cached, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole") / "run"
     finish(out)
     return out
@@ -87,82 +95,93 @@ def uninterrupted(tmp_path_factory):
 
 def test_killed_twice(uninterrupted, tmp_path):
     out = tmp_path / "run"
-    kill_times(out, 2, np.random.default_rng(0))
+    for _ in range(2):
+        process = start(out, pause=0.2)
+        at_next_record(process, out)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
     assert "Resuming" in finish(out)
     assert_same_table(uninterrupted, out)
     assert not (out / SNAPSHOT).exists()
 
 
-@pytest.mark.slow
-def test_killed_ten_times(uninterrupted, tmp_path):
+def test_interrupted_and_then_the_checkpoint_is_damaged(uninterrupted, tmp_path):
     out = tmp_path / "run"
-    kill_times(out, 10, np.random.default_rng(1))
+    process = start(out, pause=0.2)
+    at_next_record(process, out)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Stopping after this segment" in said and "to resume" in said
+    path = out / SNAPSHOT
+    damaged = bytearray(path.read_bytes())
+    damaged[-3] ^= 0xFF
+    path.write_bytes(damaged)
+    process = start(out)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert CheckpointError.__name__ in said and "Delete lanes.safetensors to go on" in said
+    path.unlink()
     finish(out)
     assert_same_table(uninterrupted, out)
 
 
-DECIDERS = ["asha", "pbt", "halving", "adaptive", "optuna"]
+# Seconds of a segment, so that each run trains for some four seconds.
+PAUSES = {
+    "plain": 0.3, "asha": 0.15, "halving": 0.15, "pbt": 0.08, "optuna": 0.1, "adaptive": 0.05
+}  # fmt: skip
+INTERVAL = 0.2  # between checkpoints
+CUTS = 7  # of each
 
 
-def rows(out, table):
-    with sqlite3.connect(f"file:{out}/run.sqlite?mode=ro", uri=True) as db:
-        return sorted(db.execute(f"SELECT * FROM {table}"))
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", PAUSES)
+def test_cut_at_any_moment(cached, tmp_path, mode):
+    """Cuts drawn over the whole life of a run: the table is that of a run never cut.
 
-
-def kill_often(out, mode, kills, pause, random) -> int:
-    """Kills the sweep up to `kills` times, each at a random moment after it got further."""
-    killed = 0
-    for _ in range(kills):
-        before = recorded(out)
-        process = start(out, mode, pause)
-        try:
-            # Going on from a checkpoint takes rows away, which is a moment as good as any.
-            while process.poll() is None and recorded(out) == before:
-                time.sleep(0.01)
-            time.sleep(random.uniform(0.0, 1.5 * pause))
-            killed += process.poll() is None
-        finally:
-            process.kill()
-            process.communicate()
-        if process.returncode == 0:
-            break
-    return killed
-
-
-@pytest.mark.parametrize(
-    ("mode", "kills"),
-    [pytest.param(mode, 2, id=f"{mode}-twice") for mode in DECIDERS[:2]]
-    + [pytest.param(mode, 20, id=f"{mode}-often", marks=pytest.mark.slow) for mode in DECIDERS],
-)
-def test_killed_while_something_decides(tmp_path, mode, kills):
-    """The order of decisions, and with it the whole table, is that of a run never killed."""
+    A cut loses the turns that fit between two checkpoints, and those of the segments that
+    were in flight.
+    """
     if mode == "optuna":
         pytest.importorskip("optuna")
-    finish(tmp_path / "whole", mode)
-    # Long enough for all the kills to come before the end.
-    pause = 0.01 * kills
-    killed = kill_often(tmp_path / "parts", mode, kills, pause, np.random.default_rng(kills))
-    assert killed == kills
-    finish(tmp_path / "parts", mode)
-    assert_same_table(tmp_path / "whole", tmp_path / "parts")
+    whole, pause = tmp_path / "whole", PAUSES[mode]
+    finish(whole, mode)
+    random = np.random.default_rng(len(mode))
+    runs, cuts, startup, stay = 0, 0, 1.0, {}
+    while cuts < CUTS:
+        out, began = tmp_path / f"{runs}", time.monotonic()
+        number = {2: signal.SIGTERM, 5: signal.SIGINT}.get(cuts, signal.SIGKILL)
+        process, draw = start(out, mode, pause), random.uniform(0, 2)
+        if draw < 1:  # before the first segment
+            time.sleep(draw * startup)
+        else:
+            at_next_record(process, out)
+            startup = time.monotonic() - began
+            time.sleep((draw - 1) * 1.5)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+        if process.returncode == 0:  # it was over, or Python lost Ctrl-C in an import
+            assert_same_run(whole, out)
+            runs, stay = runs + 1, {}
+            continue
+        cuts += 1
+        stay |= ended(out)
+        if "Stopping after" in said:
+            assert lost_turns(out) == 0
+        elif not rows(out, "SELECT 1 FROM meta WHERE key = 'complete' AND value = 'true'"):
+            assert lost_turns(out) <= INTERVAL / pause + 4
+    finish(out, mode)
+    assert_same_run(whole, out)
+    # What had ended was not run again, or became the same in the same turn.
+    assert stay.items() <= ended(out).items()
+
+
+def assert_same_run(one, two):
+    assert_same_table(one, two)
     for table in ("lineage", "events"):
-        assert rows(tmp_path / "whole", table) == rows(tmp_path / "parts", table)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_politely(uninterrupted, tmp_path, number):
-    out = tmp_path / "run"
-    process = start(out)
-    while recorded(out) == 0:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "Stopping after this segment" in stderr and "to resume" in stderr
-    assert (out / SNAPSHOT).exists()
-    finish(out)
-    assert_same_table(uninterrupted, out)
+        query = f"SELECT * FROM {table} ORDER BY 1, 2"
+        assert rows(one, query) == rows(two, query)
 
 
 def make_trial(hp):
@@ -229,28 +248,3 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(sweep.StoreError, match="holds no run"):
         sweep.read(tmp_path)
-
-
-def interrupted_run(out):
-    """A run stopped in the middle, with a checkpoint, by the first report of a search's stop."""
-    process = start(out)
-    while recorded(out) == 0:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-
-
-def test_a_corrupt_checkpoint_says_what_to_do(uninterrupted, tmp_path):
-    out = tmp_path / "run"
-    interrupted_run(out)
-    path = out / SNAPSHOT
-    whole = bytearray(path.read_bytes())
-    whole[-3] ^= 0xFF
-    path.write_bytes(whole)
-    process = start(out)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert CheckpointError.__name__ in stderr and "Delete lanes.safetensors to go on" in stderr
-    path.unlink()
-    finish(out)
-    assert_same_table(uninterrupted, out)
