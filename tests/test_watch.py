@@ -13,7 +13,7 @@ from jdl import sweep
 from jdl.cli import watch
 
 
-def at(results, running, pending):
+def at(results, running, pending, in_use=True):
     """The same run at an earlier time."""
     trials = [
         t._replace(status="pending", metrics={})
@@ -22,7 +22,9 @@ def at(results, running, pending):
         for t in results.trials
     ]
     named = {"valid_accuracy": results.curves()}
-    return sweep.Results(results.specification, trials, named, {}, None, results.lanes, in_use=True)
+    return sweep.Results(
+        results.specification, trials, named, {}, None, results.lanes, in_use=in_use
+    )
 
 
 @pytest.fixture
@@ -77,3 +79,26 @@ def test_ctrl_c_leaves_the_run_alone(run, tmp_path):
     out = io.StringIO()
     watch.watch(tmp_path, Console(file=out, width=150), rest=interrupted)
     assert out.getvalue().endswith("The run itself goes on.\n")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_interrupted_run_is_not_waited_for(tmp_path, monkeypatch, terminal):
+    """One look at a run that no process writes may come too early; two do not."""
+    whole = made_up(12, stopping=False)
+    running, idle = at(whole, {2, 3}, {*range(4, 12)}), at(whole, {2, 3}, {*range(4, 12)}, False)
+    looks = iter([idle, running, idle, idle])
+    monkeypatch.setattr(sweep, "read", lambda folder: next(looks))
+    out, waits = io.StringIO(), []
+    console = Console(file=out, force_terminal=terminal, width=150)
+    watch.watch(tmp_path, console, rest=waits.append)
+    assert "The run was interrupted." in out.getvalue()
+    assert len(waits) == 3 and next(looks, None) is None
+
+
+def test_a_run_that_ends_while_it_is_looked_at_was_not_interrupted(tmp_path, monkeypatch):
+    whole = made_up(12, stopping=False)
+    looks = iter([at(whole, {2, 3}, {*range(4, 12)}, False), whole])
+    monkeypatch.setattr(sweep, "read", lambda folder: next(looks))
+    out = io.StringIO()
+    watch.watch(tmp_path, Console(file=out, width=150), rest=lambda seconds: None)
+    assert "12 of 12 trials" in out.getvalue() and "interrupted." not in out.getvalue()

@@ -165,3 +165,17 @@ def test_a_file_may_be_read_in_another_thread(tmp_path):
     assert elsewhere(Notes(None)) == []
     reader.close()
     one.close()
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    left = [tmp_path / f".{name}.tmp" for name in ("a3", "b4")]
+    for path in left:
+        path.write_bytes(b"half")
+    (tmp_path / "notes.tmp").write_text("mine")
+    one = Notes(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix == ".tmp") == ["notes.tmp"]
+    # Who only reads removes nothing, because a writer may be at work.
+    left[0].write_bytes(b"half")
+    Notes(tmp_path, write=False).close()
+    assert left[0].exists()
+    one.close()

@@ -58,8 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    import dataclasses
+    from pathlib import Path
+
     import tyro
 
+    from jdl._paths import expanded
     from jdl.cli.check import Check
     from jdl.cli.doctor import Doctor
     from jdl.cli.report import Report
@@ -77,7 +81,9 @@ def _run(arguments: list[str]) -> int:
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="jdl", description=DESCRIPTION, args=arguments, config=config
     )
-    return command.run()
+    given = {field.name: getattr(command, field.name) for field in dataclasses.fields(command)}
+    paths = {name: expanded(value) for name, value in given.items() if isinstance(value, Path)}
+    return dataclasses.replace(command, **paths).run()
 
 
 def _is_expected(error: Exception) -> bool:

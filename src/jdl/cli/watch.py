@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -33,8 +34,8 @@ def watch(
 ) -> None:
     """Shows the run in `folder` until all of its trials have ended, or Ctrl-C.
 
-    On a terminal the view is drawn in place; elsewhere a line is printed whenever
-    more trials have ended.
+    It also ends when the run has been interrupted, and says so. On a terminal the
+    view is drawn in place; elsewhere a line is printed whenever more trials have ended.
 
     Args:
       folder: of the run.
@@ -45,24 +46,32 @@ def watch(
     Raises:
       StoreError: the folder holds no run.
     """
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     results = sweep.read(folder)
-    with Interrupt(console.print, "The run itself goes on.") as interrupt:
-        if console.is_terminal:
-            with Live(view(results), console=console, auto_refresh=False) as live:
-                while not _over(results) and not interrupt.requested:
-                    rest(every)
-                    results = sweep.read(folder)
-                    live.update(view(results), refresh=True)
-            return
-        said = -1
-        while not interrupt.requested:
-            if _ended(results) > said:
-                said = _ended(results)
-                console.print(line(results), highlight=False, markup=False, soft_wrap=True)
-            if _over(results):
-                return
-            rest(every)
-            results = sweep.read(folder)
+    said = -1
+    drawn = Live(view(results), console=console, auto_refresh=False)
+    with Interrupt(say, "The run itself goes on.") as interrupt:
+        with drawn if console.is_terminal else contextlib.nullcontext():
+            while True:
+                if console.is_terminal:
+                    drawn.update(view(results), refresh=True)
+                elif _ended(results) > said:
+                    said = _ended(results)
+                    say(line(results))
+                if _over(results):
+                    return
+                idle = not _in_use(results)
+                rest(every)
+                if interrupt.requested:
+                    return
+                results = sweep.read(folder)
+                # Twice, since it may have ended between a look at its trials and one at its lock.
+                if idle and not _in_use(results) and not _over(results):
+                    break
+        say("The run was interrupted.")
 
 
 def view(results: Results) -> Group:
@@ -127,6 +136,10 @@ def _lanes(results: Results) -> int:
 
 def _ended(results: Results) -> int:
     return sum(trial.status in ENDED for trial in results.trials)
+
+
+def _in_use(results: Results) -> bool:
+    return results.says("running") != "interrupted"
 
 
 def _over(results: Results) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from jdl._paths import expanded
 from jdl.engine import checksums
 
 try:  # Windows has no fcntl: nothing keeps a second process out of a folder there.
@@ -66,7 +67,7 @@ class Database:
     """The SQLite file in a run's folder, or one in memory when `folder` is None."""
 
     def __init__(self, folder: str | os.PathLike[str] | None, *, write: bool = True):
-        self.folder = None if folder is None else pathlib.Path(folder)
+        self.folder = None if folder is None else expanded(folder)
         self._lock: Any = None
         self._db: Any = None
         self.metrics: tuple[str, ...] = ()
@@ -134,6 +135,9 @@ class Database:
                     f"The folder {self.folder} cannot be locked: {error.strerror}. Give one on a "
                     "file system that has locks."
                 ) from error
+        # A killed writer left them, and no other writes here now.
+        for left in self.folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:

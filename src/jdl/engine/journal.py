@@ -11,11 +11,11 @@ import itertools
 import json
 import math
 import os
-import pathlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jdl._paths import expanded
 from jdl.engine import checksums
 from jdl.engine.database import StoreError
 from jdl.engine.events import Record
@@ -259,7 +259,7 @@ class Journal(Tables):
 
 def recorded_plans(folder: str | os.PathLike[str] | None) -> dict[str, Any]:
     """The plan of each group of the run in `folder`, by label; empty without a run."""
-    if folder is None or not (pathlib.Path(folder) / "run.sqlite").exists():
+    if folder is None or not (expanded(folder) / "run.sqlite").exists():
         return {}
     tables = Tables(folder, write=False)
     try:

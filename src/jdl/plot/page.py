@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any
 
+from jdl._paths import expanded
 from jdl.engine.events import DONE
 from jdl.plot.report import report_figures
 from jdl.sweep import Results
@@ -108,7 +109,7 @@ def write_report(
     Raises:
       ModuleNotFoundError: matplotlib is not installed.
     """
-    where = pathlib.Path(folder)
+    where = expanded(folder)
     drawn = report_figures(results, metric)
     pictures = {name: (png(figure), text) for name, (figure, text) in drawn.items()}
     where.mkdir(parents=True, exist_ok=True)

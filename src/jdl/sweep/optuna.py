@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jdl._checks import check_choice, check_count
+from jdl._paths import expanded
 from jdl.sweep.dimension import REPEATS, Dimension
 from jdl.sweep.search import (
     MOST_REJECTED,
@@ -267,7 +268,7 @@ def export_study(results: Any, storage: str | os.PathLike[str], name: str | None
     """
     optuna = _optuna()
     url = os.fspath(storage)
-    url = url if "://" in url else f"sqlite:///{url}"
+    url = url if "://" in url else f"sqlite:///{expanded(url)}"
     name = name or os.path.basename(os.path.abspath(results.folder or "sweep"))
     goal = {"max": "maximize", "min": "minimize"}[results.goal.direction]
     with _quiet(optuna):

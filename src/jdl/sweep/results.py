@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from jdl._paths import expanded
 from jdl.engine import checkpoint
 from jdl.engine.database import StoreError
 from jdl.engine.events import DONE, Exchanged
@@ -388,7 +389,7 @@ class Results:
 
         figure = sweep_figure(self, name, metric or self.metric)
         if path is not None:
-            figure.savefig(path, dpi=150)
+            figure.savefig(expanded(path), dpi=150)
         return figure
 
     def to_tensorboard(

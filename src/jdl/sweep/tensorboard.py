@@ -7,6 +7,8 @@ import os
 import pathlib
 from typing import Any
 
+from jdl._paths import expanded
+
 
 def export_hparams(
     results: Any, folder: str | os.PathLike[str], most: int | None = None
@@ -39,7 +41,7 @@ def export_hparams(
         ) from error
     if most is not None and most < 1:
         raise ValueError(f"`most` must be at least 1, got most={most}.")
-    where = pathlib.Path(folder)
+    where = expanded(folder)
     names = [name for name in results.trials[0].metrics if name in results.curve_names]
     for trial in sorted(results.trials, key=results.score, reverse=True)[:most]:
         writer = SummaryWriter(os.fspath(where / f"{trial.trial:06d}"))

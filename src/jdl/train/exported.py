@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from jdl._paths import expanded
 from jdl.engine.checkpoint import CheckpointError, write_atomically
 from jdl.engine.trial import Trial
 from jdl.train.predict import predictor
@@ -52,7 +52,7 @@ def export(
     (batch,) = jax.export.symbolic_shape("batch")
     like = jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype)
     exported = jax.export.export(jax.jit(lambda x: run(state, x)), platforms=platforms)(like)
-    write_atomically(pathlib.Path(path), bytes(exported.serialize()))
+    write_atomically(expanded(path), bytes(exported.serialize()))
 
 
 def load_exported(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
@@ -63,7 +63,7 @@ def load_exported(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
       ModuleNotFoundError: flatbuffers is not installed.
     """
     _need_flatbuffers()
-    blob = pathlib.Path(path).read_bytes()
+    blob = expanded(path).read_bytes()
     try:
         return jax.jit(jax.export.deserialize(bytearray(blob)).call)
     except Exception as error:

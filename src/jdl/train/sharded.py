@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from typing import Any
 
 import jax
 from jaxtyping import PyTree
 
+from jdl._paths import expanded
 from jdl.engine.checkpoint import CheckpointError
 
 
@@ -23,7 +23,7 @@ def save_sharded(path: str | os.PathLike[str], arrays: PyTree) -> None:
       ModuleNotFoundError: orbax-checkpoint is not installed (the orbax extra).
     """
     checkpointer = _checkpointer()
-    checkpointer.save(pathlib.Path(path).absolute(), arrays, force=True)
+    checkpointer.save(expanded(path).absolute(), arrays, force=True)
     checkpointer.wait_until_finished()
     checkpointer.close()
 
@@ -41,7 +41,7 @@ def load_sharded(path: str | os.PathLike[str], like: PyTree) -> PyTree:
       CheckpointError: it does not fit `like`.
       ModuleNotFoundError: orbax-checkpoint is not installed.
     """
-    folder = pathlib.Path(path).absolute()
+    folder = expanded(path).absolute()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder of a sharded checkpoint.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 
+from jdl._paths import expanded
 from jdl.train.training import Callback, Report
 
 
@@ -23,7 +24,7 @@ def tensorboard(folder: str | os.PathLike[str]) -> Callback:
         raise ModuleNotFoundError(
             "TensorBoard files need tensorboardX: pip install 'jdl[tensorboard]'.", name=error.name
         ) from error
-    writer = SummaryWriter(os.fspath(folder), flush_secs=2)
+    writer = SummaryWriter(os.fspath(expanded(folder)), flush_secs=2)
     atexit.register(writer.close)
 
     def write(report: Report) -> None:
