@@ -438,6 +438,12 @@ def test_a_note_is_kept_compared_and_taken_away(tmp_path):
     assert folder.read_note(run_folder) == {}
 
 
+def test_the_note_of_a_command_killed_before_its_run_is_replaced(tmp_path):
+    (tmp_path / folder.NOTE).write_text('{"lr": 0.1}')
+    with folder.noted(tmp_path, {"lr": 0.2}, same=["lr"]):
+        assert folder.read_note(tmp_path)["lr"] == 0.2
+
+
 HEALTHY = doctor.Machine(
     versions={"jax": "0.10.2", "jaxlib": "0.10.2", "numpy": "2.4.0", "jdl": "0.1.0"},
     backend="cpu",

@@ -45,7 +45,8 @@ def noted(folder: Path, note: Mapping[str, Any], same: Sequence[str] = ()) -> It
     """
     path = folder / NOTE
     made = [] if folder.exists() else [folder]
-    if path.exists():
+    # A command that was killed earlier left its note, but no run.
+    if path.exists() and (folder / "run.sqlite").exists():
         before = read_note(folder)
         differences = [
             f"  {name}: {before.get(name)} there, {note[name]} now"
