@@ -12,7 +12,7 @@ import pytest
 
 from jdl.engine import checkpoint
 from jdl.engine.database import StoreError
-from jdl.engine.events import DONE, STOPPED, Bred, Ended, Record
+from jdl.engine.events import DONE, STOPPED, Ended, Exchanged, Record
 from jdl.engine.journal import Journal
 from jdl.engine.tables import Tables
 
@@ -29,7 +29,7 @@ def write(folder, names):
         rows = [(n, step, *random.normal(size=len(names)).tolist()) for step in (2, 4)]
         rows.append((n - 1, 4, ACCURACY, *[float("nan")] * (len(names) - 1)))
         ended = (Ended(n, DONE if n % 2 else STOPPED, 4, 0.5),)
-        bred = (Bred(n, 1, 0, {"lr": 0.25}),)
+        bred = (Exchanged(n, 1, 0, {"lr": 0.25}),)
         state = n, float(n), checkpoint.to_bytes({"w": random.normal(size=9)})
         record = Record(n, "settle" if n % 3 else "segment", ((n, 0), (n + 1, 1)), ended, bred)
         journal.append(record, rows, {n: {"test_loss": 0.1 * n}}, [state], keep=12)

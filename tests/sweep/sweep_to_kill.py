@@ -53,7 +53,7 @@ def climbing(space, trials):
 
 SPACE = {"lr": sweep.log_uniform(1e-3, 1e-1), "half": sweep.choice("a", "b")}
 MODES = {
-    "plain": {"trials": 40, "lanes": 2},
+    "plain": {"trials": 40, "lanes": 1},
     "asha": {"trials": 40, "lanes": 2, "stopping": sweep.asha(reduction=2)},
     "halving": {
         "trials": 40,
