@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -75,3 +76,10 @@ def test_all_finite():
 def test_named_leaves():
     named = tree.named_leaves(({"kernel": 1}, [2, {"a": 3}]))
     assert named == {"0/kernel": 1, "1/0": 2, "1/1/a": 3}
+
+
+def test_two_leaves_of_one_path_are_refused():
+    for colliding in ({"a/b": 1.0, "a": {"b": 2.0}}, {"a": {"b": 1.0, "b/c": {}}, "a/b": 3.0}):
+        with pytest.raises(ValueError, match="Two leaves have the path 'a/b', because a key has a"):
+            tree.named_leaves(colliding)
+    assert tree.named_leaves({"a/b": 1.0, "a": {"c": 2.0}}) == {"a/c": 2.0, "a/b": 1.0}

@@ -121,8 +121,18 @@ def nbytes(a: PyTree) -> int:
 def named_leaves(a: PyTree) -> dict[str, Any]:
     """The leaves by their path, as in `{"0/kernel": ...}`.
 
+    Raises:
+      ValueError: two leaves have one path, because a key has a "/".
+
     >>> named_leaves(({"kernel": 1.0}, {"bias": 2.0}))
     {'0/kernel': 1.0, '1/bias': 2.0}
     """
-    leaves, _ = jax.tree_util.tree_flatten_with_path(a)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    named: dict[str, Any] = {}
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(a)[0]:
+        path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        if path in named:
+            raise ValueError(
+                f"Two leaves have the path {path!r}, because a key has a '/'. Rename it."
+            )
+        named[path] = leaf
+    return named

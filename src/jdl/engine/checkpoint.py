@@ -32,11 +32,10 @@ def to_bytes(arrays: PyTree, notes: Mapping[str, Any] | None = None) -> bytes:
     Raises:
       CheckpointError: a leaf is not an array or a number, or a path cannot be stored.
     """
-    named = tree.named_leaves(arrays)
-    if len(named) != len(jax.tree.leaves(arrays)):
-        raise CheckpointError(
-            f"Two leaves have the same path, since a key has a '/'; the paths are {sorted(named)}."
-        )
+    try:
+        named = tree.named_leaves(arrays)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     leaves = {path: _native(path, leaf) for path, leaf in named.items()}
     plain = {path: _words(leaf) for path, leaf in leaves.items()}
     body = json.dumps(
