@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jdl import cli, data, sweep, train
-from jdl.cli import doctor, folder, task
+from jdl.cli import doctor, folder, summary, task
 from jdl.cli.options import Task
 from jdl.cli.sweep import Sweep
 
@@ -456,6 +456,7 @@ HEALTHY = doctor.Machine(
     nvidia=False,
     environment={},
     switches=[],
+    cache="2 compiled programs, 1.0 MiB, in /home/ann/.cache/jdl",
 )
 
 
@@ -497,12 +498,18 @@ def test_a_gpu_that_is_used_is_no_problem():
     assert doctor.facts(gpu)["devices"] == "1 x NVIDIA H100 (75 GiB)"
 
 
-def test_doctor_shows_this_machine(capsys, monkeypatch):
+def test_doctor_shows_this_machine(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "has_nvidia", lambda: False)
     monkeypatch.setattr(doctor, "_quota", lambda: math.inf)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     code, out, _ = run(["doctor"], capsys)
     assert code == 0 and "Nothing is wrong" in out
+    assert "cache        off, because JDL_CACHE_DIR is empty" in out
+    monkeypatch.setenv("JDL_CACHE_DIR", str(tmp_path))
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "programs" / "a.program").write_bytes(b"0" * 3072)
+    _, out, _ = run(["doctor"], capsys)
+    assert f"cache        1 compiled program, 3 KiB, in {tmp_path}" in out
     assert re.search(r"backend +cpu\n", out) and re.search(r"devices +8 x cpu\n", out)
     assert re.search(r"check +every device computes", out)
 
@@ -515,3 +522,16 @@ def test_the_main_job(here, capsys):
     results = sweep.read(run_folder)
     assert results.compilations == 6 and results.count("done") + results.count("diverged") == 720
     assert max(s.mean for s in results.configurations("test_accuracy")) >= 0.96
+
+
+@pytest.mark.parametrize(
+    ("compilations", "found", "said"),
+    [
+        (1, 0, "1 program compiled"),
+        (6, 0, "6 programs compiled"),
+        (0, 6, "0 programs compiled, 6 found in the cache"),
+        (1, 1, "1 program compiled, 1 found in the cache"),
+    ],
+)
+def test_programs_that_were_compiled_and_found(compilations, found, said):
+    assert summary._programs({"compilations": compilations, "found": found}) == said
