@@ -9,7 +9,6 @@ from jdl import data, diagnose, nn, optim, train
 from jdl.diagnose import Finding, Problem
 from jdl.diagnose.activation import judge_activations
 from jdl.diagnose.gradient import judge_gradients, judge_updates
-from jdl.diagnose.initial import judge_loss
 from jdl.diagnose.mode import judge_mode
 from jdl.diagnose.rate import Runs, judge_rates
 from jdl.train import Trial
@@ -140,23 +139,6 @@ def test_overfitting_is_a_rise_that_lasted(least_at, last, kind):
 def test_both_sides_of_what_a_curve_is_judged_by(train_loss, kind):
     found = diagnose.read_curve({"train_loss": train_loss}, chance=np.log(10))
     assert found.kinds == ((kind,) if kind else ()), found.advice
-
-
-def test_the_loss_expected_is_that_of_the_classes():
-    y = np.arange(64) % 7
-    even = np.full((2, 64), np.log(7)) + np.tile([-0.2, 0.2], (2, 32))
-    given = {"loss": even.mean(1), "of_few": even.mean(1), "each": even}
-    batch = (np.zeros((64, 3)), y)
-    found = judge_loss(given, batch)
-    assert found.verdict == "fine" and found.figures["expected"] == pytest.approx(np.log(7))
-
-    def off(factor, few=1.0):
-        return {name: factor * v * (few if name == "of_few" else 1) for name, v in given.items()}
-
-    assert judge_loss(off(100), batch).kinds == ("scaled",)
-    assert judge_loss(off(0.01), batch).kinds == ("scaled",)
-    assert judge_loss(off(1, few=32), batch).kinds == ("summed",)
-    assert judge_loss(off(np.nan), batch).kinds == ("not_finite",)
 
 
 def test_shares_are_judged_by_their_worst_layer():

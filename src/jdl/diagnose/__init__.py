@@ -1,6 +1,7 @@
 """Looking after a run: checks of data, model, gradient and rate, before and during training."""
 
 from jdl.diagnose.activation import activation_statistics, dead_units, measure_activations
+from jdl.diagnose.carried import carried_state
 from jdl.diagnose.curve import read_curve
 from jdl.diagnose.data_report import data_report
 from jdl.diagnose.examine import Report, examine
@@ -12,17 +13,13 @@ from jdl.diagnose.gradient import (
     update_ratio,
 )
 from jdl.diagnose.gradient_check import gradient_check
-from jdl.diagnose.initial import (
-    loss_at_init,
-    measure_loss,
-    measure_symmetry,
-    regularization_raises_loss,
-    symmetry,
-)
+from jdl.diagnose.initial import measure_symmetry, regularization_raises_loss, symmetry
+from jdl.diagnose.initial_loss import loss_at_init, measure_loss
 from jdl.diagnose.keys import key_reuse
 from jdl.diagnose.mode import evaluation_mode, measure_mode
 from jdl.diagnose.monitor import MONITORS, Monitor, monitored
-from jdl.diagnose.rate import learning_rate_range, overfit_small_batch
+from jdl.diagnose.overfit import overfit_small_batch
+from jdl.diagnose.rate import learning_rate_range
 from jdl.diagnose.subject import rescaled
 from jdl.diagnose.tap import Site, tap
 from jdl.engine.trial import params_of
@@ -37,6 +34,7 @@ __all__ = [
     "Site",
     "activation_statistics",
     "by_severity",
+    "carried_state",
     "data_report",
     "dead_units",
     "evaluation_mode",

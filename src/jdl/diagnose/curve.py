@@ -17,6 +17,7 @@ def read_curve(
     curves: Mapping[str, Any],
     *,
     chance: float | None = None,
+    short: bool = False,
 ) -> Finding:
     """What a run's curves say: good, badly started, over- or underfitted, diverged, stalled.
 
@@ -26,6 +27,8 @@ def read_curve(
         At least four reports; fewer are called fine.
       chance: the loss of knowing nothing, as `log(classes)`; None takes the
         first.
+      short: whether the run was too short to learn in; that little is learnt
+        is then no fault, and "underfit" and "plateau" are left out.
 
     Kinds, the first that fits:
     "diverged" (wrong): a loss that is not finite, or that ends above 1.5 times its first.
@@ -90,14 +93,14 @@ def read_curve(
     third = max(1, len(train) // 3)
     late = float(np.max(train[-third:]) - np.min(train[-third:]))
     figures["late_change"] = late
-    if end > 0.9 * chance:
+    if end > 0.9 * chance and not short:
         return found(
             "underfit",
             "wrong",
             f"{note}, where knowing nothing costs {chance:.3g}: nothing is learnt. Try to learn a "
             "few examples by heart first, then another rate or a larger model.",
         )
-    if end > 0.6 * chance and late < 0.02 * chance:
+    if end > 0.6 * chance and late < 0.02 * chance and not short:
         return found(
             "underfit",
             "suspicious",
@@ -121,7 +124,7 @@ def read_curve(
             f"{note}, where knowing nothing costs {chance:.3g}: the validation split is not like "
             "the training split. Compare their scaling and their labels.",
         )
-    if late < 0.01 * chance and end > 0.1 * chance:
+    if late < 0.01 * chance and end > 0.1 * chance and not short:
         return found(
             "plateau",
             "suspicious",

@@ -14,23 +14,25 @@ import numpy as np
 from jdl._checks import check_number
 from jdl.data.dataset import Dataset
 from jdl.diagnose.activation import activation_statistics, dead_units
+from jdl.diagnose.carried import carried_state
 from jdl.diagnose.curve import read_curve
 from jdl.diagnose.data_report import data_report
 from jdl.diagnose.finding import Finding, Found, by_severity, worst
 from jdl.diagnose.gradient import gradient_statistics, update_ratio
 from jdl.diagnose.gradient_check import gradient_check
-from jdl.diagnose.initial import loss_at_init, regularization_raises_loss, symmetry
+from jdl.diagnose.initial import regularization_raises_loss, symmetry
+from jdl.diagnose.initial_loss import loss_at_init
 from jdl.diagnose.keys import key_reuse
 from jdl.diagnose.mode import evaluation_mode
+from jdl.diagnose.overfit import judge_overfit
 from jdl.diagnose.rate import (
     MakeTrial,
     Runs,
-    judge_overfit,
     judge_rates,
     make_runner,
     rates_around,
 )
-from jdl.diagnose.subject import classes_in, first, length, rescaled
+from jdl.diagnose.subject import first, length, rescaled
 from jdl.engine.devices import check_compiles
 from jdl.engine.keys import to_keys, to_words
 from jdl.engine.trial import Batch, Trial
@@ -39,6 +41,7 @@ from jdl.nn.summary import flops
 MOST = 8192  # training examples that the checks of the trial see; those of the data see all
 FEW = 16  # examples to learn by heart
 PROBE = 256  # examples whose activations are looked at
+CHUNKS = 10  # of a short run, evaluated after each
 
 # Rates, seeds and steps of the short runs, the first whose work is below the budget.
 _SIZES = ((13, 2, 200), (13, 1, 200), (9, 1, 100), (9, 1, 50))
@@ -145,7 +148,10 @@ def examine(
     own = make(rate)
     run("key_reuse", lambda: key_reuse(own, batch, key=key()))
     run("gradient_check", lambda: gradient_check(own, batch, key=key()))
-    run("loss_at_init", lambda: loss_at_init(own, probe, key=key()))
+    run("carried_state", lambda: carried_state(own, batch, key=key()))
+    chance = run("loss_at_init", lambda: loss_at_init(own, probe, key=key())).figures.get(
+        "expected"
+    )
     run("activation_statistics", lambda: activation_statistics(own, probe, key=key()))
     count, seeds, steps = _size(own, batch)
     rates = rates_around(rate, count=count)
@@ -155,18 +161,18 @@ def examine(
         key=key(),
         seeds=seeds,
         batch_size=batch_size,
-        chunk=steps // 5,
-        chunks=5,
+        chunk=steps // CHUNKS,
+        chunks=CHUNKS,
     )
     runs: list[Runs] = []
 
     def try_rates() -> Finding:
         runs.append(runner.run(shown, held))
-        return judge_rates(runs[0], rate, unit)
+        return judge_rates(runs[0], rate, unit, chance)
 
     def try_few() -> Finding:
         runs.append(runner.run(shown, held, FEW))
-        return judge_overfit(runs[1], first(shown, FEW))
+        return judge_overfit(runs[1], first(shown, FEW), chance or 0.0)
 
     ranged = run("learning_rate_range", try_rates)
     run("overfit_small_batch", try_few)
@@ -186,12 +192,10 @@ def examine(
     at = count // 2
     state = jax.tree.map(lambda a: np.asarray(a)[at, 0], to_words(runs[0].state))
     run("dead_units", lambda: dead_units(own, to_keys(state), shown))
-    classes = classes_in(shown)
-    chance = math.log(classes) if classes and classes > 1 else None
     curves = {"train_loss": runs[0].losses[at].mean(0)}
     if dataset.valid is not None:
         curves["valid_loss"] = runs[0].held["loss"][at].mean(0)
-    run("read_curve", lambda: read_curve(curves, chance=chance))
+    run("read_curve", lambda: read_curve(curves, chance=chance, short=True))
     return Report(tuple(findings), rate, unit, runs[0], runs[1], seconds)
 
 

@@ -13,6 +13,7 @@ CAUSES = (
     "data_report",
     "key_reuse",
     "gradient_check",
+    "carried_state",
     "evaluation_mode",
     "symmetry",
     "activation_statistics",

@@ -1,156 +1,16 @@
-"""Checks of a network that has not trained: its loss, its penalty, and units that are alike."""
+"""Checks of a network that has not trained: its penalty, and units that are alike."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdl.diagnose.finding import Finding, Problem, graded
-from jdl.diagnose.subject import classes_in, compiled, first, layers_of, length, loss_in, objective
+from jdl.diagnose.finding import Finding, Problem
+from jdl.diagnose.subject import compiled, layers_of, objective
 from jdl.engine.trial import Batch, State, Trial, params_of
-
-
-def measure_loss(trial: Trial, state: State, batch: Batch) -> dict[str, Any]:
-    """The loss of `batch` and of each of its first 64 examples. Pure.
-
-    Each example is evaluated as a pair of copies, because batch norm in training
-    mode refuses a single one.
-
-    Returns:
-      "loss" and "of_few", that of the first 64, scalars; "each", (examples,).
-    """
-    few = first(batch, min(length(batch), 64))
-    alone = jax.vmap(
-        lambda example: loss_in(
-            trial.evaluate(state, jax.tree.map(lambda a: jnp.stack([a, a]), example))
-        )
-    )(few)
-    return {
-        "loss": loss_in(trial.evaluate(state, batch)),
-        "of_few": loss_in(trial.evaluate(state, few)),
-        "each": alone,
-    }
-
-
-def loss_at_init(
-    trial: Trial, batch: Batch, *, key: Any, expected: float | None = None, seeds: int = 4
-) -> Finding:
-    """Whether the loss before training is that of a network that knows nothing.
-
-    A softmax over `C` classes that knows nothing says `1/C`, at a loss of
-    `log(C)`. Logits of standard deviation `s` raise it by about `s**2 / 2`, so
-    the excess tells how sure of itself the untrained network is: 1 nat is
-    `s = 1.4`, which is more than any initialisation that keeps the variance
-    gives (0.5 to 1); 3 nats is `s = 2.4`. A loss that is off by a factor, the
-    same for every example, is scaled, or summed where it should be averaged.
-
-    Args:
-      trial: whatever evaluates a "loss".
-      batch: about 256 examples `(x, y)`.
-      key: of the initialisation.
-      expected: the loss to expect; None is the log of the number of classes for
-        integer labels, and unknown for other targets, of which a loss of more
-        than ten times their mean square is called large.
-      seeds: networks looked at.
-
-    Kinds: "not_finite", "summed", "scaled", "confident", "large".
-
-    Source: Karpathy, "A recipe for training neural networks" (2019) and the
-    course notes CS231n, "Sanity checks", which compare the first loss with
-    `log(C)`.
-    """
-
-    @compiled
-    def look(key: Any, batch: Batch) -> Any:
-        return jax.vmap(lambda k: measure_loss(trial, trial.init(k, batch), batch))(
-            jax.random.split(key, seeds)
-        )
-
-    return judge_loss(look(key, batch), batch, expected)
-
-
-def judge_loss(measured: dict[str, Any], batch: Batch, expected: float | None = None) -> Finding:
-    """The finding of `loss_at_init` on what `measure_loss` gave, with a leading axis of seeds."""
-    loss, each = (np.asarray(measured[name], np.float64) for name in ("loss", "each"))
-    seen, few = float(loss.mean()), each.shape[1]
-    classes = classes_in(batch)
-    mean_of_each = float(each.mean())
-    figures: dict[str, Any] = {
-        "loss": seen,
-        "of_each_seed": loss,
-        "mean_of_examples": mean_of_each,
-        "spread_of_examples": float(each.std() / max(abs(mean_of_each), 1e-30)),
-    }
-    ratio = float(np.mean(measured["of_few"])) / mean_of_each if mean_of_each else 1.0
-    if not np.isfinite(loss).all():
-        advice = (
-            f"The loss before training is {seen:g}: look for logarithms of 0, divisions by 0 and "
-            "overflow in the model or its data."
-        )
-        return Finding("loss_at_init", figures, "", (Problem("not_finite", "wrong", advice),))
-    if few > 4 and abs(ratio - few / 2) < 0.05 * few:
-        advice = (
-            f"The loss of {few} examples together is {ratio:.3g} times that of one given twice: "
-            "it is summed over the batch, so that gradients grow with the batch size; average it."
-        )
-        return Finding("loss_at_init", figures, "", (Problem("summed", "wrong", advice),))
-    if expected is None and classes is not None:
-        expected = math.log(classes) if classes > 1 else 0.0
-    if expected is None:
-        return _judge_regression(figures, batch)
-    figures["expected"] = expected
-    said = f"The loss before training is {seen:.3g}; knowing nothing costs {expected:.3g}"
-    # Of sane logits losses deviate by 0.2 to 0.45 of their mean, of logits far apart by 0.7.
-    even = figures["spread_of_examples"] < 0.55
-    problems = []
-    below = expected > 0 and seen < 0.8 * expected
-    if below or (even and seen > 2 * expected + 1):
-        problems.append(
-            Problem(
-                "scaled",
-                "wrong",
-                f"{said}, and every example's is off by about the same factor of "
-                f"{seen / expected:.3g}: the loss is scaled, or the targets are no labels of "
-                "these outputs. Report the plain mean; a factor is a change of the rate.",
-            )
-        )
-    elif verdict := graded(seen - expected, 1.0, 3.0):
-        spread = math.sqrt(2 * (seen - expected))
-        problems.append(
-            Problem(
-                "confident",
-                verdict,
-                f"{said}. The excess is that of logits with a standard deviation of about "
-                f"{spread:.2g}: scale the inputs to unit variance, or draw the last layer's "
-                "weights smaller.",
-            )
-        )
-    return Finding("loss_at_init", figures, f"{said}.", tuple(problems))
-
-
-def _judge_regression(figures: dict[str, Any], batch: Batch) -> Finding:
-    seen = figures["loss"]
-    targets = batch[1] if isinstance(batch, tuple | list) and len(batch) == 2 else None
-    if targets is None or not np.issubdtype(np.asarray(targets).dtype, np.floating):
-        return Finding("loss_at_init", figures, f"The loss before training is {seen:.3g}.")
-    square = float(np.mean(np.square(np.asarray(targets, np.float64))))
-    figures["mean_square_of_targets"] = square
-    said = f"The loss before training is {seen:.3g}; the targets' mean square is {square:.3g}"
-    problems = []
-    if verdict := graded(seen / max(square, 1e-30), 10.0, 1000.0):
-        problems.append(
-            Problem(
-                "large",
-                verdict,
-                f"{said}: the untrained outputs are far larger than the targets. Scale the "
-                "inputs, or draw the last layer's weights smaller.",
-            )
-        )
-    return Finding("loss_at_init", figures, f"{said}.", tuple(problems))
 
 
 def regularization_raises_loss(

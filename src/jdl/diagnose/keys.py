@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl.diagnose.finding import Finding, Problem
-from jdl.diagnose.subject import compiled, layers_of
+from jdl.diagnose.subject import compiled, layers_of, live
 from jdl.engine.trial import Batch, Trial, params_of
 
 # What draws: a key that only arrives at these may change what comes out.
@@ -103,7 +103,9 @@ def _draws(function: Any, key: Any) -> int:
                     total += count(inner) if hasattr(inner, "eqns") else 0
         return total
 
-    return count(jax.make_jaxpr(function)(key).jaxpr)
+    program = jax.make_jaxpr(function)(key).jaxpr
+    # What is drawn and then replaced, as by trained weights, is no draw.
+    return count(live(program, [True] * len(program.outvars))[0])
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Short runs at many rates at once: which rates train, and whether a few examples can be learnt."""
+"""Short runs at many rates at once: which rates train."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import numpy as np
 
 from jdl._checks import check_number
 from jdl.diagnose.finding import Finding, Problem
-from jdl.diagnose.subject import classes_in, first, length, loss_in
+from jdl.diagnose.subject import first, length, loss_in
 from jdl.engine.lane import Lanes, start_lane, train_steps
 from jdl.engine.trial import Batch, State, Trial
 
 MakeTrial = Callable[[Any], Trial]
+
+SLOW = 30.0  # below the best rate of a short run by no more, a rate may only need longer
 
 
 class Runs(NamedTuple):
@@ -167,7 +169,7 @@ def learning_rate_range(
     Kinds: "too_high": training at `rate` ends above the first loss or is not
     finite (wrong), or makes less than half the progress although lower rates make
     more (suspicious). "too_low": less than a tenth of the best's progress
-    (wrong) or less than a third (suspicious), while higher rates make more.
+    (wrong) or less than a third (suspicious), while rates more than 30 times higher make more.
     "no_rate_trains": none lowers the loss by 2 % (suspicious: the cause is elsewhere).
 
     A short run prefers rates that are high for a long one (Wu, Ren, Liao,
@@ -192,13 +194,15 @@ def learning_rate_range(
     return judge_rates(runner.run(data, data), rate)
 
 
-def judge_rates(runs: Runs, rate: float, unit: str = "") -> Finding:
+def judge_rates(runs: Runs, rate: float, unit: str = "", chance: float | None = None) -> Finding:
     """The finding of `learning_rate_range` on runs at many rates.
 
     Args:
       runs: of `make_runner`, on batches drawn from the training split.
       rate: the one to judge; the nearest that was tried is.
       unit: said after a rate, as " times yours".
+      chance: the loss of knowing nothing. Of a network that starts below it, having
+        trained before, progress counts from there. None where it is unknown.
     """
     losses = runs.losses
     start = float(np.nanmean(losses[..., 0])) if np.isfinite(losses[..., 0]).any() else np.nan
@@ -206,9 +210,10 @@ def judge_rates(runs: Runs, rate: float, unit: str = "") -> Finding:
     scores = np.where(np.isfinite(tail), tail, np.inf).max(1)
     figures: dict[str, Any] = {"rates": runs.rates, "scores": scores, "first_loss": start}
     best = int(np.argmin(scores))
-    progress = (start - scores) / max(start - scores[best], 1e-30)
+    top = max(start, chance or 0.0)
+    progress = (top - scores) / max(top - scores[best], 1e-30)
     at = int(np.argmin(np.abs(np.log(runs.rates / rate))))
-    if not (np.isfinite(scores[best]) and start - scores[best] > 0.02 * abs(start)):
+    if not (np.isfinite(scores[best]) and top - scores[best] > 0.02 * abs(top)):
         advice = (
             f"No rate from {runs.rates[0]:.1g} to {runs.rates[-1]:.1g}{unit} lowers the loss of "
             f"{start:.3g} in {losses.shape[-1]} steps by 2 %: the cause is not the rate. Look at "
@@ -237,7 +242,7 @@ def judge_rates(runs: Runs, rate: float, unit: str = "") -> Finding:
             f"{reason}."
         )
         problems.append(Problem("too_high", verdict, advice))
-    elif at < best and progress[at] < 1 / 3:
+    elif runs.rates[at] < runs.rates[best] / SLOW and progress[at] < 1 / 3:
         verdict = "suspicious" if progress[at] >= 0.1 else "wrong"
         advice = (
             f"The rate {rate:.2g}{unit} is too low: it makes {max(progress[at], 0):.0%} of the "
@@ -245,85 +250,3 @@ def judge_rates(runs: Runs, rate: float, unit: str = "") -> Finding:
         )
         problems.append(Problem("too_low", verdict, advice))
     return Finding("learning_rate_range", figures, note, tuple(problems))
-
-
-def overfit_small_batch(
-    make_trial: MakeTrial,
-    data: Batch,
-    *,
-    key: Any,
-    examples: int = 16,
-    rates: Any = None,
-    steps: int = 300,
-    seeds: int = 1,
-) -> Finding:
-    """Whether a few examples can be learnt by heart: loss to 0, accuracy to 1.
-
-    A network that cannot do that, at any of many rates, has a fault: wrong
-    labels for its outputs, a gradient that is wrong or cut off, an output that
-    cannot take the values asked for. Switch regularisation off for it.
-
-    Args:
-      make_trial: the trial of a rate, which is traced, or `rescaled(trial)`.
-      data: training examples, of which the first are taken.
-      key: of initialisation and steps.
-      examples: how many.
-      rates: to try; None is 13 factors from 1e-4 to 1e4 (of `rescaled`).
-      steps: of each run.
-      seeds: networks at each rate.
-
-    Kinds: "cannot": at the best rate more than 20 % of the first loss remains
-    (wrong), or 5 % (suspicious). "softmax_twice": all right but the loss stays
-    at `log(1 + (classes - 1) / e)`, the least that is left when probabilities
-    are taken for logits (wrong).
-
-    Source: CS231n, "Sanity checks: overfit a tiny subset of data".
-    """
-    few = min(examples, length(data))
-    runner = make_runner(
-        make_trial,
-        rates_around() if rates is None else rates,
-        key=key,
-        seeds=seeds,
-        batch_size=few,
-        chunk=steps,
-        chunks=1,
-        probe=few,
-    )
-    return judge_overfit(runner.run(data, data, few), first(data, few))
-
-
-def judge_overfit(runs: Runs, batch: Batch) -> Finding:
-    """The finding of `overfit_small_batch` on runs whose every batch was `batch`."""
-    curve = runs.shown["loss"]
-    # Of rates that end at 0 the one that stays there.
-    tail = np.median(runs.losses[..., -max(1, runs.losses.shape[-1] // 10) :], axis=-1)
-    ends = np.where(np.isfinite(tail), curve[..., -1] + 1e-3 * tail, np.inf)
-    at = np.unravel_index(int(np.argmin(ends)), ends.shape)
-    start, end = float(curve[at][0]), float(curve[at][-1])
-    rate, steps, few = float(runs.rates[at[0]]), runs.losses.shape[-1], length(batch)
-    figures: dict[str, Any] = {"first_loss": start, "loss": end, "rate": rate, "examples": few}
-    said = f"The loss of {few} examples goes from {start:.3g} to {end:.2g} in {steps} steps"
-    right = None
-    if "accuracy" in runs.shown:
-        right = float(runs.shown["accuracy"][at][-1])
-        figures["accuracy"] = right
-        said += f", accuracy {right:.0%}"
-    said += f", at the best of {len(runs.rates)} rates"
-    problems = []
-    classes = classes_in(batch)
-    floor = np.log1p((classes - 1) / np.e) if classes and classes > 1 else 0.0
-    if floor and 0.98 * floor <= end <= 1.15 * floor and right in (None, 1.0):
-        advice = (
-            f"{said}; {floor:.3g} is what is left of {classes} classes when a softmax is applied "
-            "twice: give the loss logits, not probabilities."
-        )
-        problems.append(Problem("softmax_twice", "wrong", advice))
-    elif not end <= 0.05 * start and (right is None or not (right == 1 and end <= 0.2 * start)):
-        verdict = "wrong" if not end <= 0.2 * start else "suspicious"
-        advice = (
-            f"{said}: it cannot learn {few} examples by heart. Switch regularisation off, then "
-            "look at what the loss is given, and at the gradient."
-        )
-        problems.append(Problem("cannot", verdict, advice))
-    return Finding("overfit_small_batch", figures, f"{said}.", tuple(problems))

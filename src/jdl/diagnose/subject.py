@@ -6,12 +6,13 @@ with any library, or none, can be checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters import partial_eval
 from jaxtyping import PyTree
 
 from jdl import tree
@@ -87,6 +88,17 @@ def rescaled(trial: Trial) -> Callable[[Any], Trial]:
         return adapted(trial, step=step)
 
     return make
+
+
+def live(jaxpr: Any, wanted: Sequence[bool]) -> tuple[Any, list[bool]]:
+    """The part of a program that its wanted outputs need, and which of its inputs they read.
+
+    >>> program = jax.make_jaxpr(lambda a, b: (a + 1, jnp.sin(b)))(1.0, 2.0).jaxpr
+    >>> live(program, [True, False])[1]
+    [True, False]
+    """
+    part, read = partial_eval.dce_jaxpr(jaxpr, [*wanted])
+    return part, [*read]
 
 
 def layers_of(params: PyTree) -> dict[str, Any]:
