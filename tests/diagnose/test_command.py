@@ -18,7 +18,7 @@ def test_a_sound_model_is_fine(here, capsys):
     code = cli.main(["check", "--hidden", "16"])
     out, err = capsys.readouterr()
     assert code == 0, out
-    assert "14 of 14 checks are fine" in out and "picture: check.png" in out
+    assert "15 of 15 checks are fine" in out and "picture: check.png" in out
     assert (here / "check.png").read_bytes().startswith(b"\x89PNG")
     assert "learning_rate_range" in err  # progress
 

@@ -2,18 +2,19 @@
 
 import jax
 import pytest
-from tests.diagnose import zoo
+from tests.diagnose import broken
+from tests.diagnose.healthy import healthy
 
 from jdl import diagnose
 
-CASES = zoo.cases()
-HEALTHY = zoo.healthy()
+CASES = broken.cases()
+HEALTHY = healthy()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_is_named_by_its_check(name):
     case = CASES[name]
-    found = zoo.only(case, jax.random.key(11))
+    found = broken.only(case, jax.random.key(11))
     assert case.kind in found.kinds, (found.verdict, found.advice)
     assert found.check == case.check
 
