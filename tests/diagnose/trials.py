@@ -224,11 +224,11 @@ def fine_tuned(model):
     """A trial that starts from what `trained` gives."""
 
     def make(rate):
-        trial = train.classifier(model, optim.adam(rate))
+        trial, state = train.classifier(model, optim.adam(rate)), trained()
 
         def init(key, batch):
             start = trial.init(key, batch)
-            known = jax.tree.map(jnp.asarray, trained())
+            known = jax.tree.map(jnp.asarray, state)
             return start._replace(params=known.params, model_state=known.model_state)
 
         return trial._replace(init=init)

@@ -10,7 +10,7 @@ from jdl.diagnose.data_splits import Data
 from jdl.diagnose.finding import Problem
 
 SAMPLE = 1000  # examples whose labels are guessed from others
-SHUFFLES = 100
+SHUFFLES = (20, 100)  # at least and at most
 WORK = 1e10  # multiplications for the means of shuffled classes, about half a second
 
 
@@ -98,8 +98,9 @@ def _told(splits: dict[str, Data]) -> dict[str, float] | None:
         held = Data(train.x[order[:half]], train.y[order[:half]])
         order = order[half:]
     classes = len(np.unique(train.y))
-    most = int(WORK / (SHUFFLES * classes * train.x.shape[1]))
-    ours = order[: np.clip(most, SAMPLE, 4 * SAMPLE)]
+    most = WORK / (SHUFFLES[1] * classes * train.x.shape[1])
+    ours = order[: int(np.clip(most, SAMPLE, 4 * SAMPLE))]
+    shuffles = int(np.clip(SHUFFLES[1] * most / len(ours), *SHUFFLES))
     theirs = random.permutation(len(held.y))[:SAMPLE]
     if len(theirs) < 50 or len(ours) < 50:
         return None
@@ -119,7 +120,7 @@ def _told(splits: dict[str, Data]) -> dict[str, float] | None:
         return float(weight @ (y[nearest] == t)), float(weight @ (by_mean == t))
 
     real = np.array(scores(y))
-    null = np.array([scores(random.permutation(y)) for _ in range(SHUFFLES)])
+    null = np.array([scores(random.permutation(y)) for _ in range(shuffles)])
     deviations = (real - null.mean(0)) / np.maximum(null.std(0), 1e-6)
     return {
         "nearest_neighbour": real[0],

@@ -10,6 +10,8 @@ from jdl.diagnose.finding import Problem, graded
 
 NEAR = 0.1  # of the usual distance to the nearest training example
 WORK = 1e10  # multiplications for distances between examples, about half a second
+CHUNK = 4096  # training examples that are scaled at once
+MOST = 1e7  # numbers from which scales are computed
 
 
 class Data(NamedTuple):
@@ -89,51 +91,46 @@ def near_copies(splits: dict[str, Data]) -> dict[str, float]:
     low dimensions and frames of one film make large.
 
     Returns:
-      The shares by name; nothing where training has fewer than 50 examples.
+      The shares by name; nothing where training has fewer than 50 examples, or
+      too many numbers to go through for each of a hundred examples.
     """
     train = splits["train"].x
-    if len(train) < 50 or np.issubdtype(train.dtype, np.signedinteger):
+    count = int(min(WORK / (len(splits) * max(train.size, 1)), 1000))
+    if np.issubdtype(train.dtype, np.signedinteger) or len(train) < 50 or count < 10:
         return {}
-    x = np.nan_to_num(np.asarray(train, np.float32))
-    mean, std = x.mean(0), x.std(0)
+    count = max(count, 100)
+    mean, std = _moments(train)
     varied = std > 0
     if not varied.any():
         return {}
     unit = np.maximum(std, 0.3 * np.median(std[varied]))[varied]
 
     def scaled(a: np.ndarray) -> np.ndarray:
-        return (np.nan_to_num(np.asarray(a, np.float32)) - mean)[:, varied] / unit
+        rows = np.nan_to_num(np.asarray(a, np.float32)) - mean
+        return np.asarray(rows[:, varied] / unit, np.float32)
 
-    x = scaled(train)
-    count = int(np.clip(WORK / (len(splits) * x.size), 100, 1000))
     random = np.random.default_rng(0)
-    apart: dict[str, np.ndarray] = {}
-    for name, split in splits.items():
-        some = random.permutation(len(split.x))[:count]
-        apart[name] = _nearest(scaled(split.x[some]), x, some if name == "train" else None)
+    own = random.permutation(len(train))[:count]
+    some = {name: scaled(s.x[random.permutation(len(s.x))[:count]]) for name, s in splits.items()}
+    some["train"] = scaled(train[own])
+    apart = {name: np.full(len(rows), np.inf) for name, rows in some.items()}
+    for start in range(0, len(train), CHUNK):
+        part = scaled(train[start : start + CHUNK])
+        for name, rows in some.items():
+            square = (part * part).sum(1)[None] - 2 * rows @ part.T
+            if name == "train":
+                here = (own >= start) & (own < start + len(part))
+                square[here, own[here] - start] = np.inf
+            nearest = part[square.argmin(1)]
+            # Differences of large squares round; the nearest one is measured again.
+            distance = np.sqrt(np.square(rows - nearest).sum(1))
+            alone = ~np.isfinite(square.min(1))
+            apart[name] = np.minimum(apart[name], np.where(alone, np.inf, distance))
     usual = float(np.median(apart["train"]))
     return {
         "train itself" if name == "train" else name: float((distance < NEAR * usual).mean())
         for name, distance in apart.items()
     }
-
-
-def _nearest(some: np.ndarray, x: np.ndarray, own: np.ndarray | None) -> np.ndarray:
-    """The distance of each row of `some` to the nearest row of `x` that is not its own."""
-    least = np.full(len(some), np.inf, np.float32)
-    at = np.zeros(len(some), int)
-    for start in range(0, len(x), 4096):
-        part = x[start : start + 4096]
-        square = (part * part).sum(1)[None] - 2 * some @ part.T
-        if own is not None:
-            here = (own >= start) & (own < start + len(part))
-            square[here, own[here] - start] = np.inf
-        best = square.argmin(1)
-        value = square[np.arange(len(some)), best]
-        at = np.where(value < least, best + start, at)
-        least = np.minimum(value, least)
-    # Differences of large squares round; the nearest one is measured again.
-    return np.asarray(np.sqrt(np.square(some - x[at]).sum(1)))
 
 
 def _many(share: float, own: float) -> str | None:
@@ -172,6 +169,7 @@ def scales_apart(splits: dict[str, Data]) -> dict[str, tuple[float, float]]:
 
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    some = np.asarray(x[:: max(1, len(x) // 20000)], np.float64)
+    rows = min(len(x), max(100, int(MOST / max(1, x.shape[1]))))
+    some = np.asarray(x[:: max(1, len(x) // rows)], np.float64)
     some = np.where(np.isfinite(some), some, 0)
     return some.mean(0), some.std(0)

@@ -192,7 +192,8 @@ def examine(
     at = count // 2
     state = jax.tree.map(lambda a: np.asarray(a)[at, 0], to_words(runs[0].state))
     run("dead_units", lambda: dead_units(own, to_keys(state), shown))
-    curves = {"train_loss": runs[0].losses[at].mean(0)}
+    # Single batches vary by more than a run learns; their means over a chunk do not.
+    curves = {"train_loss": runs[0].losses[at].mean(0).reshape(CHUNKS, -1).mean(1)}
     if dataset.valid is not None:
         curves["valid_loss"] = runs[0].held["loss"][at].mean(0)
     run("read_curve", lambda: read_curve(curves, chance=chance, short=True))
