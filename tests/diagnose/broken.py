@@ -112,7 +112,11 @@ def cases() -> dict[str, Case]:
             dataset=with_data(arrays.scaled_otherwise(1.0, 3.0)),
         ),
         "a few noisy examples": Case(
-            classify(mlp((64,))), "read_curve", "overfit", dataset=with_data(arrays.few_and_noisy)
+            classify(mlp((64,))),
+            "read_curve",
+            "overfit",
+            rate=1e-2,
+            dataset=with_data(arrays.few_and_noisy),
         ),
         "leakage between splits": Case(
             fine, "data_report", "leakage", dataset=with_data(arrays.leaking)
