@@ -55,7 +55,10 @@ LABELS = np.zeros((4, 3)), np.arange(4)
     ("losses", "chance", "kinds"),
     [
         (np.linspace(1.4, 0.04, 50), None, ()),
-        (np.append(np.linspace(1.4, 0.6, 20), [0.6] * 30), None, ("cannot",)),
+        (np.append(np.linspace(1.4, 0.6, 50), [0.6] * 150), None, ("cannot",)),
+        # In fewer than 200 steps it is enough to be half way.
+        (np.append(np.linspace(1.4, 0.6, 20), [0.6] * 30), None, ()),
+        (np.append(np.linspace(1.4, 0.72, 20), [0.72] * 30), 0.0, ("cannot",)),
         # Still on its way when the run ends.
         (np.linspace(1.4, 0.9, 50), None, ()),
         (np.linspace(1.4, 1.35, 50), None, ("cannot",)),

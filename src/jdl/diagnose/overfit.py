@@ -12,6 +12,8 @@ from jdl.diagnose.rate import MakeTrial, Runs, make_runner, rates_around
 from jdl.diagnose.subject import classes_in, first, length
 from jdl.engine.trial import Batch
 
+ENOUGH = 200  # steps after which half of the loss is no longer a good start
+
 
 def overfit_small_batch(
     make_trial: MakeTrial,
@@ -43,9 +45,9 @@ def overfit_small_batch(
 
     Kinds: "cannot": at the best rate more than 20 % of the first loss, or of
     `chance` where that is more, remains (wrong), or 5 % (suspicious), and no
-    longer falls. "softmax_twice": all right but the loss stays
-    at `log(1 + (classes - 1) / e)`, the least that is left when probabilities
-    are taken for logits (wrong).
+    longer falls. In fewer than 200 steps half of it may remain.
+    "softmax_twice": all right but the loss stays at `log(1 + (classes - 1) / e)`,
+    the least that is left when probabilities are taken for logits (wrong).
 
     Source: CS231n, "Sanity checks: overfit a tiny subset of data".
     """
@@ -85,16 +87,16 @@ def judge_overfit(runs: Runs, batch: Batch, chance: float | None = None) -> Find
     problems = []
     floor = math.log1p((classes - 1) / math.e) if chance else 0.0
     top = max(start, chance)
-    falling = _still_falls(runs.losses[at])
-    if falling:
-        said += ", and still falls"
+    on_its_way = _still_falls(runs.losses[at]) or (steps < ENOUGH and end <= 0.5 * top)
+    if on_its_way and end > 0.05 * top:
+        said += ", and is on its way"
     if floor and 0.98 * floor <= end <= 1.15 * floor and right in (None, 1.0):
         advice = (
             f"{said}; {floor:.3g} is what is left of {classes} classes when a softmax is applied "
             "twice: give the loss logits, not probabilities."
         )
         problems.append(Problem("softmax_twice", "wrong", advice))
-    elif not (end <= 0.05 * top or (right == 1 and end <= 0.2 * top) or falling):
+    elif not (end <= 0.05 * top or (right == 1 and end <= 0.2 * top) or on_its_way):
         verdict = "wrong" if not end <= 0.2 * top else "suspicious"
         advice = (
             f"{said}: it cannot learn {few} examples by heart. Switch regularisation off, then "
@@ -105,7 +107,7 @@ def judge_overfit(runs: Runs, batch: Batch, chance: float | None = None) -> Find
 
 
 def _still_falls(losses: np.ndarray) -> bool:
-    """Whether a loss loses a tenth of itself in the last third of its steps."""
+    """Whether a loss loses a tenth of itself in the second half of its steps."""
     tenth = max(1, len(losses) // 10)
-    before = losses[-4 * tenth : -3 * tenth] if len(losses) >= 4 * tenth else losses[:tenth]
-    return bool(np.median(losses[-tenth:]) < 0.9 * np.median(before))
+    middle = losses[4 * tenth : 6 * tenth] if len(losses) >= 6 * tenth else losses[:tenth]
+    return bool(np.median(losses[-tenth:]) < 0.9 * np.median(middle))
