@@ -45,6 +45,8 @@ LIMITS = """\
   class mean tells, such as a parity: the first pass, the second are called unrelated.
 - A loss that is scaled, where the untrained outputs are so near to 0 that all labels cost the
   same.
+- Whether a loss that reports no accuracy and has a least value far above 0 (smoothed labels) was
+  learnt by heart: it is called "cannot", wrongly.
 - Whether a network learns slowly or not at all in the 50 to 200 steps that a check takes: a rate
   less than 30 times below the best of these has the benefit of the doubt.
 """

@@ -74,7 +74,7 @@ def healthy() -> dict[str, tuple[Any, Any, float]]:
         ),
         "squared errors of labels": (with_loss(mlp(), trials.squares), arrays.digits(), 3e-3),
         "a hinge loss": (with_loss(mlp(), trials.hinge), arrays.digits(), 3e-3),
-        "smoothed labels": (with_loss(mlp(), trials.smoothed), arrays.digits(), 3e-3),
+        "smoothed labels": (trials.with_smoothed_labels, arrays.digits(), 3e-3),
         "an average of parameters": (trials.averaged, arrays.digits(), 3e-3),
         "clipping and a rate that warms up": (
             classify(mlp(), trials.warmed_up),
