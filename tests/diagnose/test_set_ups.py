@@ -16,7 +16,7 @@ def marked(name):
     return pytest.param(name, marks=pytest.mark.slow if CASES[name].check == "read_curve" else ())
 
 
-@pytest.mark.parametrize("name", map(marked, CASES))
+@pytest.mark.parametrize("name", [marked(case) for case in CASES])
 def test_is_named_by_its_check(name):
     case = CASES[name]
     found = broken.only(case, jax.random.key(11))

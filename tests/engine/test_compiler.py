@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tests.engine.pretended import group
@@ -11,6 +11,13 @@ from tests.engine.pretended import group
 from jdl.engine import compiler
 from jdl.engine.compiler import Compiler
 from jdl.engine.devices import lane_mesh
+
+
+class Built(NamedTuple):
+    """As much of a program as the compiler needs; those of group b were in the cache."""
+
+    name: str
+    found: bool
 
 
 @pytest.fixture
@@ -23,7 +30,7 @@ def built(monkeypatch):
     def compile_lanes(work, shapes, mesh, lanes, unroll):
         assert seen_go.wait(60)
         seen.append((shapes, lanes, unroll))
-        return f"{shapes} {lanes}"
+        return Built(f"{shapes} {lanes}", shapes == "b")
 
     monkeypatch.setattr(compiler, "compile_lanes", compile_lanes)
     monkeypatch.setattr(compiler, "widest_that_fits", lambda build, lanes, mesh, say: build(lanes))
@@ -42,9 +49,10 @@ def test_programs_come_in_the_order_of_requests(built):
     one.begin(1, named("b"), 2)
     assert 3 in one and 1 in one and 2 not in one and one.done() == []
     go.set()
-    assert one.take(1) == "b 2" and 1 not in one
-    assert one.done(least=1) == [3] and one.take(3) == "a 4"
+    assert one.take(1).name == "b 2" and 1 not in one
+    assert one.done(least=1) == [3] and one.take(3).name == "a 4"
     assert seen == [("a", 4, 1), ("b", 2, 1)] and len(one.seconds) == 2
+    assert one.found == 1
     assert one.done() == one.done(least=1) == []
     one.close()
 
@@ -56,11 +64,11 @@ def test_rows_of_one_group_and_width_share_a_program(built):
     for row, (label, lanes) in enumerate([("a", 4), ("a", 4), ("a", 2), ("b", 4)]):
         one.begin(row, named(label), lanes)
     go.set()
-    assert [one.take(row) for row in (1, 0, 2, 3)] == ["a 4", "a 4", "a 2", "b 4"]
+    assert [one.take(row).name for row in (1, 0, 2, 3)] == ["a 4", "a 4", "a 2", "b 4"]
     assert seen == [("a", 4, 1), ("a", 2, 1), ("b", 4, 1)]
     # Once it is taken, it is the row's own.
     one.begin(5, named("a"), 4)
-    assert one.take(5) == "a 4" and len(seen) == 4
+    assert one.take(5).name == "a 4" and len(seen) == 4
     one.close()
 
 
@@ -72,4 +80,4 @@ def test_closing_drops_what_has_not_begun(built):
     one.begin(1, named("b"), 1)
     one.close()
     go.set()
-    assert one.take(0) == "a 1" and seen == [("a", 1, 1)]
+    assert one.take(0).name == "a 1" and seen == [("a", 1, 1)]
