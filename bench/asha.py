@@ -91,7 +91,7 @@ def figures(name: str, seed: int, folder: Path | None) -> dict[str, Any]:
         "fewer": lane_steps[0] / lane_steps[1],
         "busy": halved.stats["busy"],
         "programs": len(halved.plans),
-        "compilations": halved.compilations,
+        "compilations": halved.programs,
         "compactions": halved.stats["compactions"],
         "diverged": whole.count("diverged"),
         "done": halved.count("done"),

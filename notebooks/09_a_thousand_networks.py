@@ -31,7 +31,7 @@ results
 
 # %%
 stats = results.stats
-print(f"{len(results.trials)} trials in {stats['seconds']:.0f} s, {stats['compilations']} programs")
+print(f"{len(results.trials)} trials in {stats['seconds']:.0f} s, {results.programs} programs")
 for optimizer, layout in results.plans.items():
     print(f"{optimizer}: {layout['reason']}")
 

@@ -52,7 +52,7 @@ def swept(make_trial):
     for t in results.trials:
         table[t.config["seed"], rates.index(t.config["lr"])] = t.metrics["valid_accuracy"]
     print(
-        f"{len(results.trials)} trials, {results.compilations} program, best test accuracy "
+        f"{len(results.trials)} trials, {results.programs} program, best test accuracy "
         f"{results.best.metrics['test_accuracy']:.3f}"
     )
     return table

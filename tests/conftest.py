@@ -4,13 +4,18 @@ Most of the tests' time is the compiler's, which need not do its best: LLVM's de
 left out, except where a test takes its time and is marked slow.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import jax
 import pytest
 
-# Nothing that a test compiles is kept, or found: tests count what is compiled.
-os.environ["JDL_CACHE_DIR"] = ""
+# What one test compiles is found by others, in all workers and in processes that tests start.
+if "JDL_CACHE_DIR" not in os.environ:
+    os.environ["JDL_CACHE_DIR"] = tempfile.mkdtemp(prefix="jdl-programs-")
+    atexit.register(shutil.rmtree, os.environ["JDL_CACHE_DIR"], ignore_errors=True)
 
 # Scripts, which --doctest-modules would import.
 collect_ignore_glob = ["golden/*", "sweep/sweep_to_kill.py"]

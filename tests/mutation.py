@@ -281,6 +281,7 @@ class Worker:
     def __init__(self, seconds: float, cache: str) -> None:
         self.seconds = seconds
         self.environment = os.environ | {
+            "JDL_CACHE_DIR": "",  # a mutant lives in memory: the cache would give its original
             "JAX_COMPILATION_CACHE_DIR": cache,
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
         }

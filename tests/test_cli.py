@@ -17,6 +17,7 @@ from jdl import cli, data, sweep, train
 from jdl.cli import doctor, folder, summary, task
 from jdl.cli.options import Task
 from jdl.cli.sweep import Sweep
+from jdl.engine import cache
 
 SMALL = ["--hidden", "5", "--optimizers", "sgd", "momentum", "--lr", "1e-2", "1e6", "3"]
 SMALL += ["--seeds", "2", "--epochs", "2", "--devices", "2"]
@@ -504,7 +505,9 @@ def test_doctor_shows_this_machine(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
     code, out, _ = run(["doctor"], capsys)
     assert code == 0 and "Nothing is wrong" in out
-    assert "cache        off, because JDL_CACHE_DIR is empty" in out
+    assert f"cache        {cache.size()[0]} compiled program" in out
+    monkeypatch.setenv("JDL_CACHE_DIR", "")
+    assert "cache        off, because JDL_CACHE_DIR is empty" in run(["doctor"], capsys)[1]
     monkeypatch.setenv("JDL_CACHE_DIR", str(tmp_path))
     (tmp_path / "programs").mkdir()
     (tmp_path / "programs" / "a.program").write_bytes(b"0" * 3072)
@@ -520,7 +523,7 @@ def test_the_main_job(here, capsys):
     assert code == 0 and "720 trials" in out
     (run_folder,) = (here / "runs").iterdir()
     results = sweep.read(run_folder)
-    assert results.compilations == 6 and results.count("done") + results.count("diverged") == 720
+    assert results.programs == 6 and results.count("done") + results.count("diverged") == 720
     assert max(s.mean for s in results.configurations("test_accuracy")) >= 0.96
 
 

@@ -151,7 +151,7 @@ make = lambda hp: train.classifier(models.mlp((3, 2)), optim.adam(hp["lr"]))
 results = sweep.run(
     make, {"lr": sweep.log_grid(0.01, 1.0, 3)}, splits, epochs=2, batch_size=8, progress=False
 )
-print(results.compilations, results.stats["found"], [t.metrics for t in results.trials])
+print(results.stats["compilations"], results.stats["found"], [t.metrics for t in results.trials])
 """
 
 

@@ -71,7 +71,7 @@ def test_every_number_is_swept_in_one_program_and_changes_what_comes_of_it():
         devices=2,
         progress=False,
     )
-    assert results.compilations == 1 and results.count("done") == 9
+    assert results.programs == 1 and results.count("done") == 9
     loss = results.curves("valid_loss")[:, -1]
     for row, name in enumerate(BASE, start=1):
         assert abs(loss[row] - loss[0]) > 1e-5, name
@@ -92,7 +92,7 @@ def test_conditional_numbers_are_swept_with_the_programs_that_have_them():
     results = sweep.run(
         make, space, small(), trials=12, search="sobol", steps=4, lanes=2, progress=False
     )
-    assert results.compilations == 2 and results.count("done") == 12
+    assert results.programs == 2 and results.count("done") == 12
     columns = results.columns()
     absent = [value is None for value in columns["mu"]]
     assert absent == [name == "sgd" for name in columns["optimizer"]] and 0 < sum(absent) < 12

@@ -47,7 +47,7 @@ def test_a_fold_is_trained_on_the_others_and_validated_on_itself():
         keep=16,
         progress=False,
     )
-    assert len(results.trials) == 2 * 2 * 4 and results.compilations == 1
+    assert len(results.trials) == 2 * 2 * 4 and results.programs == 1
     x, y = deal(data, 4).train
     for trial in results.trials:
         fold = trial.config["fold"]

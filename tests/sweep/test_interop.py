@@ -49,7 +49,7 @@ def trial_of(init, apply, learning_rate) -> Trial:
 def check(make_trial):
     digits = data.digits()
     results = sweep.run(make_trial, SPACE, digits, **QUIET)
-    assert results.compilations == 1
+    assert results.programs == 1
     # Ten classes: two epochs at the best rate are far from chance.
     assert results.best.metrics["test_accuracy"] > 0.85
     first, last = results.curves("valid_loss")[results.best.trial]

@@ -139,7 +139,7 @@ def run(out, **changed):
 def test_a_sweep_by_optuna_goes_on_as_if_it_had_never_stopped(tmp_path):
     whole = run(tmp_path / "whole")
     assert len(whole.trials) == 20 and 0 < whole.count("diverged") < 20
-    assert whole.compilations == 1
+    assert whole.programs == 1
     reports = [0]
     for seconds in (1e-3, 1e-3, None):
         part = run(tmp_path / "parts", seconds=seconds)

@@ -89,7 +89,7 @@ def test_a_copy_goes_on_as_the_copied_one(devices):
         x = np.asarray(x, np.float64)
         weights = weights - rate * 2 / 4 * x.T @ (x @ weights - y)
     np.testing.assert_allclose(states[0].weights, weights, rtol=1e-4)
-    assert results.compilations == 1
+    assert results.programs == 1
     # The record.
     exchanged = [(b.trial, b.report, b.source, b.numbers["lr"]) for b in results.lineage()]
     assert exchanged == [(0, 3, 4, pytest.approx(0.02)), (4, 2, 1, pytest.approx(0.05))]

@@ -198,7 +198,7 @@ def run(out, **options):
 def test_a_finished_run_is_read_and_not_run_again(tmp_path):
     first = run(tmp_path / "run")
     again = run(tmp_path / "run")
-    assert first.compilations == 1
+    assert first.programs == 1
     np.testing.assert_array_equal(first.curves(), again.curves())
     np.testing.assert_array_equal(first.best.state.weights, again.best.state.weights)
     assert [t.trial for t in again.trials] == [0, 1, 2, 3]

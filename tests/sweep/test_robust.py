@@ -166,11 +166,11 @@ def test_a_trial_that_diverged_keeps_its_last_finite_state(monkeypatch):
 def test_the_tail_is_compacted(monkeypatch):
     options = {"stopping": RULES["asha"], "lanes": 8, "devices": 2, "epochs": 8, "trials": 16}
     wide = run(**options)
-    assert wide.stats["compactions"] == 0 and wide.compilations == 1
+    assert wide.stats["compactions"] == 0 and wide.programs == 1
     monkeypatch.setattr(cost, "COMPILE_SECONDS", 0.0)
     narrow = run(**options)
     assert narrow.stats["compactions"] > 0
-    assert narrow.compilations == 1 + narrow.stats["compactions"]
+    assert narrow.programs == 1 + narrow.stats["compactions"]
     assert narrow.stats["lane_steps"] < wide.stats["lane_steps"]
     assert [t[:4] for t in narrow.trials] == [t[:4] for t in wide.trials]
     # Losses start at some 1 and fall to where rounding, which the width changes, is all there is.
@@ -211,4 +211,4 @@ def test_every_lane_is_busy_until_no_trial_waits():
     # Only where the first program seats its last trials, some of its lanes find none.
     assert np.sum(seated[turns < max(first.values())] < 4) <= 1
     assert results.stats["busy"] >= 0.95
-    assert results.compilations == 2 + results.stats["compactions"]
+    assert results.programs == 2 + results.stats["compactions"]

@@ -60,7 +60,7 @@ def test_ten_thousand_trials_of_a_tiny_model(tmp_path):
         out=tmp_path / "run",
         progress=False,
     )
-    assert results.compilations - results.stats["compactions"] == 1
+    assert results.programs - results.stats["compactions"] == 1
     assert results.count("done") + results.count("stopped") == len(results.trials) == 10_000
     assert {t.trial for t in results.trials} == {*range(10_000)}
     assert len(list((tmp_path / "run").iterdir())) <= 5
@@ -86,7 +86,7 @@ def test_two_hundred_sweeps_leave_no_memory_behind():
             stopping=sweep.asha(reduction=2),
             progress=False,
         )
-        assert results.compilations == 1
+        assert results.programs == 1
 
     sizes, arrays = [], []
     for index in range(200):

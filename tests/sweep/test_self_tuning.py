@@ -55,7 +55,7 @@ def test_lanes_tune_their_own_rate():
     results = sweep.run(
         make_trial, space, dataset(), epochs=40, batch_size=20, lanes=4, devices=2, progress=False
     )
-    assert results.compilations == 1 and results.count("done") == 8
+    assert results.programs == 1 and results.count("done") == 8
     learnt = results.curves("train_lr")
     for trial in results.trials:
         if trial.config["meta"] == 0.0:

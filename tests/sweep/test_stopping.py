@@ -317,7 +317,7 @@ def test_halving_in_the_lanes(whole, cohort):
         wanted[trial] = 0
     assert lengths(results) == wanted
     assert_as_in_whole(results, whole)
-    assert results.compilations == 1
+    assert results.programs == 1
 
 
 def test_asha_in_one_lane(whole):

@@ -31,7 +31,7 @@ def test_strength_on_digits():
     moved = np.concatenate([np.roll(x, 1, axis) for axis in (1, 2)]), np.concatenate([y, y])
     space = {"shift": sweep.choice(0, 1, 4), "seed": sweep.seeds(2)}
     results = strengths((few, moved, None), models.mlp((64, 10)), space, 30, 30)
-    assert results.compilations == 1 and results.count("done") == 6
+    assert results.programs == 1 and results.count("done") == 6
     means = {s.config["shift"]: s.mean for s in results.configurations()}
     assert means[1] > means[0] + 0.1 and means[1] > means[4]
     train_loss = results.curves("train_loss")[:, -1].reshape(3, 2).mean(1)
@@ -51,7 +51,7 @@ def test_strength_on_fashion_mnist():
         "seed": sweep.seeds(1),
     }
     results = strengths(splits, models.cnn(10, features=(8, 16)), space, 6, 50)
-    assert results.compilations == 1 and results.count("done") == 12
+    assert results.programs == 1 and results.count("done") == 12
     for trial in results.trials:
         print(trial.config, {name: round(value, 4) for name, value in trial.metrics.items()})
     by_shift = np.array([t.metrics["train_accuracy"] for t in results.trials]).reshape(4, 3)

@@ -117,7 +117,7 @@ def test_the_decay_of_a_lane_is_swept_and_judged_by():
         metric="valid_ema_accuracy",
         progress=False,
     )
-    assert results.compilations == 1 and results.specification["goal"] == "max"
+    assert results.programs == 1 and results.specification["goal"] == "max"
     off = results.trials[0]
     # A decay of 0 is the last iterate; only the statistics of its batch norm saw other masks.
     kernel = off.state.of("ema").params[0]["kernel"]

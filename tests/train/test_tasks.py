@@ -85,7 +85,7 @@ def test_the_rate_of_a_language_model_is_swept(chain):
         batch_size=25,
         progress=False,
     )
-    assert results.compilations == 1 and results.best.config["lr"] == 0.02
+    assert results.programs == 1 and results.best.config["lr"] == 0.02
 
 
 def coder(noise, rate=0.01):
@@ -130,7 +130,7 @@ def test_noise_of_an_autoencoder_is_swept():
     )
     off, some, much = (t.metrics["valid_loss"] for t in results.trials)
     variance = np.mean(digits.valid[0] ** 2)
-    assert results.compilations == 1
+    assert results.programs == 1
     assert max(off, some) < 0.7 * variance and much > 1.1 * off
     one = train.fit(coder(0.0), digits, epochs=5, keep="last", progress=False)
     assert one.metrics["valid_loss"] == pytest.approx(off, rel=1e-4)

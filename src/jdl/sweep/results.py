@@ -230,13 +230,14 @@ class Results:
         return "interrupted" if status == "running" and not self._in_use else status
 
     @property
-    def compilations(self) -> int:
-        """Programs compiled by the last call that ran trials."""
-        return self._notes.get("stats", {}).get("compilations", 0)
+    def programs(self) -> int:
+        """Lane programs of the last call that ran trials, compiled or found in the cache."""
+        stats = self.stats
+        return stats.get("compilations", 0) + stats.get("found", 0)
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What the last call that ran trials cost: compilations, seconds, lane steps."""
+        """What the last call that ran trials cost: programs, seconds, lane steps and others."""
         return dict(self._notes.get("stats", {}))
 
     @property
