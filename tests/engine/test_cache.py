@@ -61,6 +61,10 @@ def test_a_found_lane_program_computes_the_same_bits(place):
     assert not compile_lanes(work, shapes, lane_mesh(2), 3, 2).found
     assert not compile_lanes(work, shapes, lane_mesh(2), 2, 1).found
     assert not compile_lanes(work, shapes, lane_mesh(1), 2, 2).found
+    # Longer trials have the same steps, and more reports to hold.
+    longer = work._replace(reports=2 * work.reports)
+    shapes = trace_shapes(longer, {"lr": np.float32(0)})
+    assert not compile_lanes(longer, shapes, lane_mesh(2), 2, 2).found
     rates, every = np.array([0.01, 0.03, 0.05, 1e20], np.float32), np.ones(4, bool)
     ends = [segment(p, p.empty(), rates, every, every, 3) for p in (one, other)]
     jax.tree.map(np.testing.assert_array_equal, *ends)

@@ -169,8 +169,15 @@ def compile_lanes(
         like(work.splits, replicated),
     )
     result = (shapes.lane, Outcome(0, 0, 0))  # type: ignore[arg-type]
+    # Without functions and sets, which have other reprs in each process.
+    facts = (
+        work._replace(make=None),  # type: ignore[arg-type]
+        shapes._replace(trial=None, used=None),  # type: ignore[arg-type]
+        lanes_per_device,
+        unroll,
+    )
     compiled, found = cache.compiled(
-        (shapes.program, lanes_per_device, unroll),
+        facts,
         [*mesh.devices.flat],
         (jax.tree.structure((arguments, {})), jax.tree.structure(result)),
         lambda: jax.jit(mapped, donate_argnums=0).lower(*arguments).compile(),
