@@ -1,4 +1,4 @@
-"""Writes check.md beside it from the set-ups of the tests, in half an hour: `docs/check.py`."""
+"""Writes docs/check.md from the set-ups of the tests, in half an hour: `python docs/check.py`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LIMITS = """\
 - Copies between splits that were turned, cropped or changed by more than a tenth of the distance
   between neighbours. Tokens, and data of more than 300 million numbers, are only compared bit by
   bit.
-- Labels of which a part is wrong, and labels that neither a nearest neighbour nor a
+- Partly wrong labels, and labels that neither a nearest neighbour nor a
   class mean tells, such as a parity: the first pass, the second are called unrelated.
 - A loss that is scaled, where the untrained outputs are so near to 0 that all labels cost the
   same.

@@ -34,7 +34,7 @@ def overfit_small_batch(
 
     Args:
       make_trial: the trial of a rate, which is traced, or `rescaled(trial)`.
-      data: training examples, of which the first are taken.
+      data: training examples; the first are used.
       key: of initialisation and steps.
       examples: how many.
       rates: to try; None is 13 factors from 1e-4 to 1e4 (of `rescaled`).

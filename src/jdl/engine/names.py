@@ -8,7 +8,7 @@ from typing import Any
 COLUMNS = ("trial", "status", "steps")
 """Columns that every table of trials has."""
 
-MOST_METRICS = 1996  # SQLite has 2,000 columns in a table, of which four are taken
+MOST_METRICS = 1996  # SQLite allows 2,000 columns in a table, and four are taken
 
 
 def check_name(kind: str, name: Any) -> None:
