@@ -4,6 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
+from tests import needs
 from tests.data.formats import CODES, cifar_bytes, idx_bytes, random, write_mnist
 
 from jdl import data
@@ -81,11 +82,8 @@ def test_a_missing_set_says_where_it_was_looked_for(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@needs.fashion_mnist
 def test_fashion_mnist_as_debian_installs_it():
-    from jdl.data.idx import FASHION_FOLDER
-
-    if not __import__("os").path.isdir(FASHION_FOLDER):
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
     splits = data.fashion_mnist()
     assert [len(s[1]) for s in splits] == [50_000, 10_000, 10_000]
     np.testing.assert_array_equal(np.bincount(splits.test[1]), [1000] * 10)

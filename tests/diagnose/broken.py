@@ -178,7 +178,7 @@ def cases() -> dict[str, Case]:
             classify(mode(normed(), always_training=True)), "evaluation_mode", "batch_statistics"
         ),
         "running statistics left behind": Case(
-            classify(nn.chain(lambda x: 0.02 * x, mode(normed()))),
+            classify(nn.chain(lambda x: 0.005 * x, mode(normed()))),
             "evaluation_mode",
             "disagrees",
             also=(("carried_state", "stands_still"),),

@@ -1,16 +1,15 @@
 """That models learn: text by heart, images by heart, and clothes that were never seen."""
 
 import math
-import os
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests import needs
 
 from jdl import data, losses, metrics, models, optim, sweep, train
-from jdl.data.idx import FASHION_FOLDER
 
 pytestmark = pytest.mark.slow
 README = pathlib.Path(__file__).parents[2] / "README.md"
@@ -99,7 +98,7 @@ def test_resnet_20_overfits_64_images():
     assert float(metrics.accuracy(scores, y).mean()) == 1.0
 
 
-@pytest.mark.skipif(not os.path.isdir(FASHION_FOLDER), reason="dataset-fashion-mnist is absent")
+@needs.fashion_mnist
 def test_a_sweep_of_cnns_learns_fashion_mnist():
     """Eight rates, two seeds, two epochs; the lane best in validation is judged by the test set."""
     clothes = data.fashion_mnist()

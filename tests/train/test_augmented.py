@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests import needs
 
 from jdl import data, models, optim, sweep, train
 from jdl.data import augment
@@ -39,6 +40,7 @@ def test_strength_on_digits():
 
 
 @pytest.mark.slow
+@needs.fashion_mnist
 def test_strength_on_fashion_mnist():
     """`-s` prints the table: twelve strengths, a CNN each, one program."""
     splits = data.fashion_mnist()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from tests import needs
 
 from jdl import data, models, optim, sweep, train
 
@@ -99,7 +100,9 @@ def means(figures: list[dict[str, float]]) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "name", ["digits", pytest.param("fashion-mnist", marks=needs.fashion_mnist)]
+)
 def test_the_ensemble_of_the_best_ten_beats_the_best(name):
     mean = means([search(name, root) for root in ROOTS])
     assert mean["ensemble of 10"] > mean["best single"]

@@ -182,7 +182,8 @@ def dead_units(trial: Trial, state: State, data: Batch, *, batch_size: int = 512
       batch_size: examples looked at once.
 
     Kind: "dead", of the units of a layer more than 25 % (suspicious) or half
-    (wrong), as in `activation_statistics`; figures have a mask for each layer.
+    (wrong), as in `activation_statistics`, by two standard errors of a share of
+    25 % of so many units; figures have a mask for each layer.
 
     Source: Lu, Shin, Su, Karniadakis (2019), Dying ReLU and initialization.
     """
@@ -213,8 +214,9 @@ def dead_units(trial: Trial, state: State, data: Batch, *, batch_size: int = 512
     note = f"{total} of {units} ReLU units are 0 for all of {count * batch_size} examples."
     if not units:
         return Finding("dead_units", figures, "There is no ReLU to look at.")
-    name = max(shares, key=shares.__getitem__)
-    verdict = graded(shares[name], 0.25, 0.5)
+    sure = {n: share - 2 * (0.25 * 0.75 / dead[n].size) ** 0.5 for n, share in shares.items()}
+    name = max(sure, key=sure.__getitem__)
+    verdict = graded(sure[name], 0.25, 0.5)
     problems: tuple[Problem, ...] = ()
     if verdict:
         advice = f"{note} {shares[name]:.0%} of {name}: lower the rate, or use a leaky ReLU."

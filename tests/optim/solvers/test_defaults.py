@@ -25,10 +25,10 @@ DEFAULTS = {
     optim.least_squares: {
         "method": "levenberg_marquardt",
         **STOP,
-        "damping": 1e-3,
+        "radius": 100.0,
         "linesearch": None,
     },
-    optim.levenberg_marquardt: {"damping": 1e-3},
+    optim.levenberg_marquardt: {"radius": 100.0},
     optim.line_search_descent: {"rates": (0.1, 0.5, 1.0, 5.0, 10.0), "allow_increase": False},
     optim.minimize: {"method": "lbfgs", **STOP, "linesearch": None},
     optim.newton: {"learning_rate": None, "damping": 0.0},

@@ -29,7 +29,7 @@ ROWS = [
     Row(optim.newton, DAMPING, {}, "searching"),
     Row(optim.newton_cg, {**RATE, **DAMPING}, PLAIN),
     Row(optim.gauss_newton, RATE, PLAIN),
-    Row(optim.levenberg_marquardt, {"damping": (1e-6, 0.1, 3.0)}),
+    Row(optim.levenberg_marquardt, {"radius": (1e-3, 0.1, 100.0)}),
     Row(rates, {"rate": (0.0, 0.1, 0.4)}),
     Row(
         optim.scale_by_linesearch,

@@ -30,7 +30,7 @@ def least_squares(
     gradient_tolerance: Number | None = None,
     value_tolerance: Number = 0.0,
     max_iterations: Number = 1000,
-    damping: Number = 1e-3,
+    radius: Number = 100.0,
     linesearch: LineSearch | None = None,
 ) -> Result:
     """Minimizes half the sum of squared residuals, in one compiled loop that vmaps.
@@ -47,7 +47,8 @@ def least_squares(
       value_tolerance: converged also when a step lowers the value by at most
         this times the value before; 0 is off.
       max_iterations: bound on the accepted steps; in [0, inf).
-      damping: where Levenberg-Marquardt's damping starts; in (0, inf).
+      radius: of Levenberg-Marquardt's first trust region, as in `levenberg_marquardt`;
+        in (0, inf).
       linesearch: Gauss-Newton's; None is `zoom_linesearch()`.
 
     Returns:
@@ -64,7 +65,7 @@ def least_squares(
     [1.0, 2.0]
     """
     check_choice("method", method, LEAST_SQUARES)
-    check_number("damping", damping, "(0, inf)")
+    check_number("radius", radius, "(0, inf)")
     stop = Stop(gradient_tolerance, value_tolerance, max_iterations).check()
     if method == "gauss_newton":
         search = STRONG_WOLFE if linesearch is None else linesearch
@@ -77,6 +78,6 @@ def least_squares(
     def solve(x0: Params) -> Result:
         x, unflatten = flatten(x0)
         residuals = flat_residuals(residual_fn, unflatten, x.dtype)
-        return marquardt_solve(residuals, x, unflatten, damping, stop)
+        return marquardt_solve(residuals, x, unflatten, radius, stop)
 
     return jax.jit(solve)(x0)

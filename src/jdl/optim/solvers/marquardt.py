@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt: one trial point a turn, with a damping that follows what it shows."""
+"""Levenberg-Marquardt: one trial point a turn, within a trust region."""
 
 from __future__ import annotations
 
@@ -41,85 +41,132 @@ COSINE = 1e-8
 """A cosine between the residuals and a column of `J` that counts as a right angle."""
 
 
+DAMPING_TURNS = 10
+"""Turns of Newton's method for the damping that puts a step on the region's edge."""
+
+
 class MarquardtState(NamedTuple):
     """The state of Levenberg-Marquardt.
 
     Attributes:
       step: the number of updates made.
-      damping: what multiplies the squared column norms.
-      growth: what `damping` is multiplied by at the next rejection.
+      radius: of the trust region; meaningless before the first update.
       squared_norms: the largest squared norm that each column of `J` has had, flat.
       accepted: whether the last update was not zero.
     """
 
     step: Int[Array, ""]
-    damping: Float[Array, ""]
-    growth: Float[Array, ""]
+    radius: Float[Array, ""]
     squared_norms: Vector
     accepted: Any
 
 
-def _scaled(squared_norms: Vector, J: Array) -> tuple[Vector, Vector]:
-    """The running maximum of the columns' squared norms, and it with 1 for zeros."""
-    largest_yet = jnp.maximum(squared_norms, jnp.sum(J * J, 0).astype(squared_norms.dtype))
-    return largest_yet, jnp.where(largest_yet > 0, largest_yet, 1)
+class _Step(NamedTuple):
+    """A step within the trust region.
 
-
-def _damped_step(r: Array, J: Array, damping: Any, scale: Vector) -> tuple[Vector, Any]:
-    """The minimizer of `|J d + r|^2 + damping |D d|^2`, `D^2 = scale`, and its promise.
-
-    By QR of `J` above `sqrt(damping) D`, never forming `J^T J`, whose condition
-    number is squared. The promise is the decrease of the linear model.
+    Attributes:
+      d: the step.
+      length: its length `|D d|`.
+      damping: what multiplies `|D d|^2`; 0 if the step without it lies within.
+      promise: the decrease of the linear model.
     """
-    D = jnp.sqrt(damping * scale).astype(J.dtype)
-    Q, R = jnp.linalg.qr(jnp.concatenate([J, jnp.diag(D)]))
-    right = jnp.dot(r, Q[: r.size], precision="highest")
-    d = -jax.scipy.linalg.solve_triangular(R, right)
-    promise = 0.5 * (dot(right, right) + dot(D * d, D * d))
-    return d, promise
+
+    d: Vector
+    length: Any
+    damping: Any
+    promise: Any
 
 
-def _regulate(damping: Any, growth: Any, ratio: Any, accepted: Any) -> tuple[Any, Any]:
-    """Nielsen's rule: less damping the better the model foretold the decrease."""
-    shrink = jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
-    return (
-        jnp.where(accepted, damping * shrink, damping * growth),
-        jnp.where(accepted, 2, growth * 2),
-    )
+def _scaled(squared_norms: Vector, J: Array) -> tuple[Vector, Vector]:
+    """The running maximum of the columns' squared norms, and its root with 1 for zeros."""
+    largest_yet = jnp.maximum(squared_norms, jnp.sum(J * J, 0).astype(squared_norms.dtype))
+    return largest_yet, jnp.sqrt(jnp.where(largest_yet > 0, largest_yet, 1))
 
 
-def levenberg_marquardt(damping: Number = 1e-3) -> Optimizer:
-    """Levenberg-Marquardt: Gauss-Newton with a damping that follows how well the model foretells.
+def _first_radius(radius: Any, D: Vector, x: Vector, r: Array) -> Any:
+    """The first radius: `|D x|` has the unit of `r`, a hundredth of which bounds it below."""
+    return radius * jnp.maximum(root(dot(D * x, D * x)), 0.01 * root(dot(r, r)))
 
-        d = argmin_d |J d + r|^2 + damping |D d|^2,   D_i^2 = max over the steps of |J_i|^2
+
+def _step_within(r: Array, J: Array, D: Vector, radius: Any) -> _Step:
+    """The minimizer of `|J d + r|` over `|D d| <= radius`, to a hundredth of its length.
+
+    By QR of `J` and the singular values of `R D^-1`, never forming `J^T J`, whose
+    condition number is squared. The damping is the root of a scalar function:
+    Newton's method on `1 / |D d|`, which is concave, comes to it from below.
+    """
+    Q, R = jnp.linalg.qr(J)
+    U, s, Vt = jnp.linalg.svd(R / D[None], full_matrices=False)
+    b = jnp.dot(jnp.dot(r, Q, precision="highest"), U, precision="highest")
+    floor = jnp.finfo(s.dtype).eps * max(J.shape) * s[0]
+    full = s > floor
+
+    def along(damping: Any) -> tuple[Vector, Any, Any]:
+        squares = jnp.where(full, s * s + damping, 1)
+        z = jnp.where(full, -s * b, 0) / squares
+        return z, root(dot(z, z)), dot(z, z / squares)
+
+    def far(search: tuple[Any, Any]) -> Any:
+        damping, turn = search
+        return (turn < DAMPING_TURNS) & (along(damping)[1] > 1.01 * radius)
+
+    def closer(search: tuple[Any, Any]) -> tuple[Any, Any]:
+        damping, turn = search
+        _, length, bend = along(damping)
+        return damping + (length / radius - 1) * length * length / bend, turn + 1
+
+    damping, _ = jax.lax.while_loop(far, closer, (jnp.zeros((), s.dtype), 0))
+    z, length, _ = along(damping)
+    promise = 0.5 * dot(s * z, s * z) + damping * length * length
+    return _Step(jnp.dot(z, Vt, precision="highest") / D, length, damping, promise)
+
+
+def _next_radius(radius: Any, step: _Step, before: Any, value: Any) -> Any:
+    """The radius after `step` took the value from `before` to `value`.
+
+    After a poor step it is cut to the minimum of the parabola through both values
+    with the slope at the first, by a factor between 2 and 10.
+    """
+    decrease = before - value
+    slope = 2 * step.promise - step.damping * step.length * step.length
+    cut = jnp.where(decrease >= 0, 0.5, 0.5 * slope / (slope - decrease))
+    cut = jnp.where(value < 100 * before, jnp.clip(cut, 0.1, 0.5), 0.1)
+    ratio = decrease / step.promise
+    grown = jnp.where((ratio >= 0.75) | (step.damping == 0), 2 * step.length, radius)
+    return jnp.where(ratio > 0.25, grown, cut * jnp.minimum(radius, 10 * step.length))
+
+
+def levenberg_marquardt(radius: Number = 100.0) -> Optimizer:
+    """Levenberg-Marquardt: Gauss-Newton within a trust region.
+
+        d = argmin |J d + r| over |D d| <= radius,   D_i = max over the steps of |J_i|
         ratio = (f(w) - f(w + d)) / (f(w) - model(d)),   f = |r|^2 / 2
-        ratio > 1e-4:  w += d; damping *= max(1/3, 1 - (2 ratio - 1)^3); growth = 2
-        else:          damping *= growth; growth *= 2
+        ratio > 1e-4:   w += d
+        ratio <= 0.25:  radius falls, by 2 to 10
+        ratio >= 0.75, or d is a step of Gauss-Newton:  radius = 2 |D d|
 
-    One update evaluates one trial point; a rejected one gives a zero update.
+    The region's edge is met to a hundredth of the radius. One update evaluates one
+    trial point; a rejected one gives a zero update.
 
     Args:
-      damping: where the damping starts, relative to the columns of `J`; in (0, inf).
+      radius: the first radius, as a multiple of `|D w|`, or of `|r| / 100` if that
+        is larger; in (0, inf).
 
     Returns:
       An `Optimizer` whose `update` needs `params` and `residual_fn`, the
       residuals of the parameters; `grads` gives the updates their dtypes only.
 
-    Levenberg, 1944; Marquardt, 1963; the scaling of More, 1978; the rule of
-    Nielsen, 1999. SciPy's `least_squares(method="lm")` keeps a trust region
-    instead, which the damping here stands for.
+    Levenberg, 1944; Marquardt, 1963; as in More, "The Levenberg-Marquardt
+    Algorithm: Implementation and Theory", 1978, which MINPACK follows.
     """
-    check_number("damping", damping, "(0, inf)")
+    check_number("radius", radius, "(0, inf)")
 
     @promoting
     def init(params: Params) -> MarquardtState:
         x, _ = flatten(params)
+        step = jnp.zeros((), jnp.int32)
         return MarquardtState(
-            jnp.zeros((), jnp.int32),
-            jnp.asarray(damping, x.dtype),
-            jnp.asarray(2, x.dtype),
-            jnp.zeros_like(x),
-            jnp.array(True),
+            step, jnp.asarray(radius, x.dtype), jnp.zeros_like(x), jnp.array(True)
         )
 
     @promoting
@@ -135,16 +182,16 @@ def levenberg_marquardt(damping: Number = 1e-3) -> Optimizer:
         x, unflatten = flatten(params)
         residuals = flat_residuals(residual_fn, unflatten, x.dtype)
         r, J = with_jacobian(residuals, x)
-        norms, scale = _scaled(state.squared_norms, J)
-        d, promise = _damped_step(r, J, state.damping, scale)
-        ratio = (half_square(r) - half_square(residuals(x + d))) / promise
-        accepted = ratio > 1e-4
-        damping, growth = _regulate(state.damping, state.growth, ratio, accepted)
-        updates = unflatten(jnp.where(accepted, d, 0).astype(x.dtype))
-        return updates, MarquardtState(
+        norms, D = _scaled(state.squared_norms, J)
+        first = state.step == 0
+        within = jnp.where(first, _first_radius(state.radius, D, x, r), state.radius)
+        step = _step_within(r, J, D, within)
+        before, value = half_square(r), half_square(residuals(x + step.d))
+        within = jnp.where(first, jnp.minimum(within, step.length), within)
+        accepted = before - value > 1e-4 * step.promise
+        return unflatten(jnp.where(accepted, step.d, 0).astype(x.dtype)), MarquardtState(
             next_count(state.step),
-            damping.astype(x.dtype),
-            growth.astype(x.dtype),
+            _next_radius(within, step, before, value).astype(x.dtype),
             norms,
             accepted,
         )
@@ -158,10 +205,8 @@ class _Marquardt(NamedTuple):
     x: Vector
     r: Array
     J: Array
-    step: Vector
-    promise: Any
-    damping: Any
-    growth: Any
+    step: _Step
+    radius: Any
     squared_norms: Vector
     rejections: Int[Array, ""]
     iterations: Int[Array, ""]
@@ -174,34 +219,35 @@ def marquardt_solve(
     residuals: Callable[[Vector], Any],
     x: Vector,
     unflatten: Any,
-    damping: Any,
+    radius: Any,
     stop: Stop,
 ) -> Result:
-    """One trial point a turn; the first is the start, as a step of zero that promises infinity."""
+    """One trial point a turn; the first is the start, as a step of zero."""
     shape = jax.eval_shape(residuals, x)
     zero = jnp.zeros((), jnp.int32)
 
     def body(loop: _Marquardt) -> _Marquardt:
-        trial = loop.x + loop.step
+        trial = loop.x + loop.step.d
         r, J = with_jacobian(residuals, trial)
         before, value = half_square(loop.r), half_square(r)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(J))
         running = loop.status == RUNNING
         starting = running & (loop.iterations < 0)
-        ratio = (before - value) / loop.promise
-        taken = running & finite & (starting | (ratio > 1e-4))
+        good = before - value > 1e-4 * loop.step.promise
+        taken = running & finite & (starting | good)
         stepped = taken & ~starting
         rejected = running & ~taken & ~starting
 
-        damping, growth = _regulate(loop.damping, loop.growth, ratio, stepped)
-        damping = jnp.where(starting, loop.damping, damping).astype(x.dtype)
-        growth = jnp.where(starting, loop.growth, growth).astype(x.dtype)
+        value = jnp.where(finite, value, jnp.inf)
         here = taken | starting
         kept = ((trial, loop.x), (r, loop.r), (J, loop.J))
         point, r, J = (jnp.where(here, new, old) for new, old in kept)
-        norms, scale = _scaled(loop.squared_norms, J)
-        step, promise = _damped_step(r, J, damping, scale)
-        step = step.astype(x.dtype)
+        norms, D = _scaled(loop.squared_norms, J)
+        radius = _next_radius(loop.radius, loop.step, before, value)
+        radius = jnp.where(starting, _first_radius(loop.radius, D, x, r), radius)
+        step = _step_within(r, J, D, radius)
+        radius = jnp.where(starting, jnp.minimum(radius, step.length), radius)
+        step = step._replace(d=step.d.astype(x.dtype))
 
         iterations = loop.iterations + taken
         rejections = jnp.where(rejected, loop.rejections + 1, 0)
@@ -212,14 +258,14 @@ def marquardt_solve(
             right_angle = max(COSINE, 4 * float(eps))
             near = jnp.all(jnp.abs(gradient) <= right_angle * lengths)
             # Columns that are nearly parallel may reach far together what each alone cannot.
-            near &= promise <= 4 * x.size * right_angle**2 * half_square(r)
-            near |= stepped & jnp.all(jnp.abs(step) <= 4 * eps * jnp.abs(point))
+            near &= step.promise <= 4 * x.size * right_angle**2 * half_square(r)
+            near |= stepped & jnp.all(jnp.abs(step.d) <= 4 * eps * jnp.abs(point))
         else:
             near = largest(gradient) <= stop.gradient_tolerance
         near |= stepped & stop.small_decrease(before, value)
         # The next step vanishes in the rounding of the point, or its promise in that of the value.
-        lost = jnp.all(jnp.abs(step) <= eps * jnp.abs(point))
-        lost |= rejected & (loop.promise <= eps * before)
+        lost = jnp.all(jnp.abs(step.d) <= eps * jnp.abs(point))
+        lost |= rejected & (loop.step.promise <= eps * before)
         status = jnp.where(rejections >= REJECTIONS, LINE_SEARCH_FAILED, RUNNING)
         status = jnp.where(lost, STALLED, status)
         status = jnp.where(taken & (iterations >= stop.max_iterations), MAX_ITERATIONS, status)
@@ -230,9 +276,7 @@ def marquardt_solve(
             r=jnp.where(running, r, loop.r),
             J=jnp.where(running, J, loop.J),
             step=step,
-            promise=promise,
-            damping=damping,
-            growth=growth,
+            radius=radius.astype(x.dtype),
             squared_norms=norms,
             rejections=rejections,
             iterations=iterations,
@@ -244,10 +288,8 @@ def marquardt_solve(
         x=x,
         r=jnp.zeros(shape.shape, shape.dtype),
         J=jnp.zeros((shape.size, x.size), widest(shape.dtype, x.dtype)),
-        step=jnp.zeros_like(x),
-        promise=jnp.ones((), shape.dtype),
-        damping=jnp.asarray(damping, x.dtype),
-        growth=jnp.asarray(2, x.dtype),
+        step=_Step(jnp.zeros_like(x), *[jnp.zeros((), widest(shape.dtype, x.dtype))] * 3),
+        radius=jnp.asarray(radius, x.dtype),
         squared_norms=jnp.zeros_like(x),
         rejections=zero,
         iterations=zero - 1,

@@ -1,6 +1,4 @@
-"""Compile time hardly grows with the lanes, whatever the model."""
-
-import time
+"""The size of a compiled program does not grow with the lanes, whatever the model."""
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +24,8 @@ def test_every_model_is_measured():
     assert MODELS.keys() == set(models.__all__)
 
 
-def compile_seconds(model, x, lanes):
-    """Processor seconds, of all threads, that XLA takes for ten scanned steps of Adam."""
+def instructions(model, x, lanes):
+    """How many XLA compiles ten scanned steps of Adam to."""
     optimizer = optim.adam(1e-2)
 
     def step(carry, key):
@@ -47,22 +45,13 @@ def compile_seconds(model, x, lanes):
         return jax.lax.scan(step, (params, state, optimizer.init(params)), keys)[0]
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), lanes))
-    lowered = jax.jit(jax.vmap(run)).lower(keys)
-    start = time.process_time()
-    lowered.compile()
-    return time.process_time() - start
+    return jax.jit(jax.vmap(run)).lower(keys).compile().as_text().count(" = ")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_compile_time_at_64_lanes_is_at_most_one_and_a_half_times_that_at_4(name):
+def test_64_lanes_compile_to_hardly_more_instructions_than_4(name):
     make, x = MODELS[name]
-    model = make()
-    compile_seconds(model, x, 3)
-    # In turn, so that what else the machine does meets both; the least of each is compared.
-    few, many = [], []
-    for repeat in range(3):
-        few.append(compile_seconds(model, x, 4 + repeat))
-        many.append(compile_seconds(model, x, 64 + repeat))
-    print(f"{name}: {min(few):.2f} s at 4 lanes, {min(many):.2f} s at 64")
-    assert min(many) <= 1.5 * min(few)
+    few, many = (instructions(make(), x, lanes) for lanes in (4, 64))
+    print(f"{name}: {few} at 4 lanes, {many} at 64")
+    assert many <= 1.1 * few
