@@ -117,7 +117,7 @@ def solved(method, log_f, log_x, start):
 
 SOLVE = {
     method: jax.jit(lambda f, x, w, method=method: solved(method, f, x, w))
-    for method in ("lbfgs", "bfgs", "newton", "levenberg_marquardt")
+    for method in ("lbfgs", "bfgs", "newton", "newton_cg", "gauss_newton", "levenberg_marquardt")
 }
 
 

@@ -138,7 +138,8 @@ def newton_cg_direction(damping: Number = 0.0, max_cg_steps: Number | None = Non
         def step(cg: _Conjugate) -> _Conjugate:
             product = times_hessian(cg.conjugate)
             curvature = dot(cg.conjugate, product)
-            noise = 3 * jnp.finfo(x.dtype).eps * dot(cg.conjugate, cg.conjugate)
+            lengths = root(dot(cg.conjugate, cg.conjugate)) * root(dot(product, product))
+            noise = 3 * jnp.finfo(x.dtype).eps * lengths
             convex = curvature > noise
             # Where the first direction already curves down, go along it.
             first_only = ~cg.done & ~convex & (cg.steps == 0)
