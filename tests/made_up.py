@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from jdl import sweep
-from jdl.sweep.results import Lanes, Results, TrialResult
+from jdl.sweep.records import Lanes, TrialResult
+from jdl.sweep.results import Results
 
 REPORTS, EVERY = 16, 10
 SPACE = {

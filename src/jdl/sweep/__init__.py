@@ -20,7 +20,8 @@ from jdl.sweep.dimension import (
 from jdl.sweep.halving import bracket_sizes, hyperband, successive_halving
 from jdl.sweep.optuna import export_study, optuna_search
 from jdl.sweep.population import Population, pbt
-from jdl.sweep.results import Results, Summary, TrialResult, read
+from jdl.sweep.records import Summary, TrialResult
+from jdl.sweep.results import Results, read
 from jdl.sweep.run import run
 from jdl.sweep.search import Search, grid_search, random_search, sobol_search
 from jdl.sweep.self_tuning import self_tuning

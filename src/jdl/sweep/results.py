@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
@@ -21,70 +21,13 @@ from jdl.engine.events import DONE, Exchanged
 from jdl.engine.goal import Goal, larger_is_better
 from jdl.engine.keys import to_keys
 from jdl.engine.tables import Tables
-from jdl.engine.trial import params_of
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.ensemble import ensemble_of
 from jdl.sweep.population import ancestry, restored, used
+from jdl.sweep.records import Lanes, Summary, TrialResult
 from jdl.sweep.space import from_json
 from jdl.sweep.values import plain
 from jdl.train.ensemble import Ensemble
-
-
-class TrialResult(NamedTuple):
-    """One trial.
-
-    Attributes:
-      trial: its number, from 0.
-      config: its hyperparameters by name. The numbers of a population's member change
-        (see `Results.schedule`); these are those of its last report.
-      status: pending, running, done, diverged or stopped.
-      steps: finite training steps that it took.
-      metrics: the last value of each report, and the test metrics if it is done.
-      state: the trial's final state if it was kept, else None.
-    """
-
-    trial: int
-    config: dict[str, Any]
-    status: str
-    steps: int
-    metrics: dict[str, float]
-    state: PyTree | None = None
-
-    @property
-    def params(self) -> PyTree | None:
-        """The parameters in `state`, as `diagnose.params_of` finds them."""
-        return params_of(self.state)
-
-
-class Lanes(NamedTuple):
-    """Where and when trials ran.
-
-    Attributes:
-      of: the lane of each trial that started.
-      segments: rows of turn, trial and how many reports the trial made in that
-        turn; a turn is one compiled segment of one program.
-    """
-
-    of: dict[int, int]
-    segments: np.ndarray
-
-
-class Summary(NamedTuple):
-    """One configuration, summarised over its seeds.
-
-    Attributes:
-      config: its hyperparameters, without the seed.
-      trials: their numbers.
-      mean: of the metric over the done trials; NaN if there are none.
-      stderr: standard error of that mean; NaN below two.
-      done: how many trials are done.
-    """
-
-    config: dict[str, Any]
-    trials: list[int]
-    mean: float
-    stderr: float
-    done: int
 
 
 class Results:
@@ -214,7 +157,10 @@ class Results:
         Raises:
           ValueError: the states of fewer than `k` done trials were kept.
         """
-        return ensemble_of(self, k)
+        done = [trial for trial in self.trials if trial.status == DONE]
+        # Among equal scores the lower trial number wins, as in the journal.
+        best = sorted(done, key=lambda trial: (-self.score(trial), trial.trial))
+        return ensemble_of(self.make_trial, from_json(self.specification["space"]), best, k)
 
     def count(self, status: str) -> int:
         """How many trials have `status`."""
