@@ -80,10 +80,10 @@ def _pack(metrics: Metrics, lanes: Lanes) -> Float[Array, "lanes metrics"]:
     return jnp.where(lanes.diverged[:, None] == EMPTY, 0, jnp.stack(columns, axis=1))
 
 
-def compile_lanes(
+def lane_segment(
     work: Workload, shapes: Shapes, mesh: Mesh, lanes_per_device: int, unroll: int
-) -> LaneProgram:
-    """Compiles the segment of `work` for `lanes_per_device` lanes on each device of `mesh`.
+) -> tuple[Any, tuple[Any, ...]]:
+    """The segment of `work` under `jax.jit`, and the shapes of its arguments.
 
     Args:
       work: what the trials of the group run.
@@ -139,8 +139,6 @@ def compile_lanes(
         return lanes, Outcome(reports, final, progress)
 
     by_lane, everywhere = P("lanes"), P()
-    sharding, replicated = NamedSharding(mesh, by_lane), NamedSharding(mesh, everywhere)
-    width = lanes_per_device * mesh.size
     mapped = jax.shard_map(
         segment,
         mesh=mesh,
@@ -149,13 +147,15 @@ def compile_lanes(
         check_vma=False,
     )
 
+    sharding, replicated = NamedSharding(mesh, by_lane), NamedSharding(mesh, everywhere)
+    width = lanes_per_device * mesh.size
+
     def like(shape: Any, of: NamedSharding, lead: tuple[int, ...] = ()) -> Any:
         return jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((*lead, *a.shape), a.dtype, sharding=of), shape
         )
 
     lane_flag = jax.ShapeDtypeStruct((width,), np.bool_, sharding=sharding)
-    start = time.perf_counter()
     arguments = (
         like(shapes.lane, sharding, (width,)),
         Assignment(
@@ -168,6 +168,15 @@ def compile_lanes(
         jax.ShapeDtypeStruct((), np.int32, sharding=replicated),
         like(work.splits, replicated),
     )
+    return jax.jit(mapped, donate_argnums=0), arguments
+
+
+def compile_lanes(
+    work: Workload, shapes: Shapes, mesh: Mesh, lanes_per_device: int, unroll: int
+) -> LaneProgram:
+    """Compiles the segment of `work`, or finds it in the cache; arguments as `lane_segment`."""
+    start = time.perf_counter()
+    segment, arguments = lane_segment(work, shapes, mesh, lanes_per_device, unroll)
     result = (shapes.lane, Outcome(0, 0, 0))  # type: ignore[arg-type]
     # Without functions and sets, which have other reprs in each process.
     facts = (
@@ -180,14 +189,14 @@ def compile_lanes(
         facts,
         [*mesh.devices.flat],
         (jax.tree.structure((arguments, {})), jax.tree.structure(result)),
-        lambda: jax.jit(mapped, donate_argnums=0).lower(*arguments).compile(),
+        lambda: segment.lower(*arguments).compile(),
     )
     return LaneProgram(
         run=compiled,
         shapes=shapes,
-        width=width,
-        sharding=sharding,
-        replicated=replicated,
+        width=lanes_per_device * mesh.size,
+        sharding=NamedSharding(mesh, P("lanes")),
+        replicated=NamedSharding(mesh, P()),
         compile_seconds=time.perf_counter() - start,
         found=found,
         memory=compiled.memory_analysis(),
