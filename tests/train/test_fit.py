@@ -56,6 +56,22 @@ def test_keeps_the_best_report():
     assert result.metrics["valid_loss"] == curve[best]
 
 
+def test_programs_are_found_by_the_next_fit_alike(tmp_path, monkeypatch):
+    """The same bits from the second call, which compiles nothing, and others from another rate."""
+    monkeypatch.setenv("JDL_CACHE_DIR", str(tmp_path))
+    kept = lambda: {path: path.read_bytes() for path in (tmp_path / "programs").iterdir()}  # noqa: E731
+    first = fit()
+    programs = kept()
+    assert len(programs) >= 4  # its start, its steps, and an evaluation of each split
+    second = fit()
+    assert kept() == programs
+    np.testing.assert_array_equal(first.state.weights, second.state.weights)
+    np.testing.assert_array_equal(first.curves["valid_loss"], second.curves["valid_loss"])
+    other = fit(0.04)
+    assert len(kept()) > len(programs)
+    assert not np.array_equal(other.state.weights, first.state.weights)
+
+
 def interrupt_at(report):
     """A callback that sends what Ctrl-C sends, during that report."""
 

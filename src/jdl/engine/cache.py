@@ -60,6 +60,33 @@ def compiled(
     return made, False
 
 
+def kept(function: Any, facts: Sequence[Any], devices: Sequence[Any], result: Any) -> Any:
+    """A function under `jax.jit`, compiled through the cache once for each form of its arguments.
+
+    Args:
+      function: as `jax.jit` gives it.
+      facts: what its computation depends on, as in `compiled`.
+      devices: that it runs on.
+      result: a tree of the structure of its result.
+    """
+    programs: dict[Any, Any] = {}
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        leaves, structure = jax.tree.flatten(args)
+        form = tuple((a.shape, str(a.dtype), str(getattr(a, "sharding", None))) for a in leaves)
+        if (structure, form) not in programs:
+            programs[structure, form], _ = compiled(
+                (*facts, str(structure), form),
+                devices,
+                (jax.tree.structure((args, {})), jax.tree.structure(result)),
+                lambda: function.lower(*args).compile(),
+            )
+        return programs[structure, form](*args)
+
+    return call
+
+
 def size() -> tuple[int, int]:
     """The number of cached programs, and their bytes."""
     place = folder()

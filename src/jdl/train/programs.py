@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jdl import tree
+from jdl.engine import cache
 from jdl.engine.contract import Shapes
 from jdl.engine.keys import trial_keys
 from jdl.engine.lane import Lanes, start_lane, step_words, train_report, train_step
@@ -46,7 +47,7 @@ class Programs(NamedTuple):
 
 
 def make_programs(work: Workload, shapes: Shapes, layout: Layout) -> Programs:
-    """The functions of `work`, each compiled when it is first called."""
+    """The functions of `work`, each compiled, or found in the cache, when it is first called."""
     trial = adapted(shapes.trial({}), batch=layout.split)
     shardings = layout.of_state(shapes.lane)
 
@@ -74,13 +75,30 @@ def make_programs(work: Workload, shapes: Shapes, layout: Layout) -> Programs:
     def evaluate(state: Any, split: Batch) -> Metrics:
         return evaluate_split(trial, state, split, work.eval_batch_size)
 
+    # Without functions and sets, which have other reprs in each process.
+    facts = (
+        work._replace(make=None),  # type: ignore[arg-type]
+        shapes._replace(trial=None, used=None),  # type: ignore[arg-type]
+        layout.split_state,
+    )
+    devices = [*layout.mesh.devices.flat]
+
+    def kept(function: Callable[..., Any], result: Any, **options: Any) -> Callable[..., Any]:
+        name = getattr(function, "__name__", "")
+        return cache.kept(jax.jit(function, **options), (name, *facts), devices, result)
+
+    told = {"train": {}, "valid": {}, "test": {}}  # type: dict[str, Metrics]
+    for name, shape in (shapes.reports | shapes.final).items():
+        split, metric = name.split("_", 1)
+        told[split][metric] = shape
+    trained = (shapes.lane, told["train"])
     batch_bytes = max(1, tree.nbytes(work.batch))
     out = (shardings, layout.everywhere)
     return Programs(
-        start=jax.jit(start, out_shardings=shardings),
-        resident=jax.jit(resident, donate_argnums=0, out_shardings=out),
-        streamed=jax.jit(streamed, donate_argnums=(0, 1), out_shardings=out),
-        evaluate=jax.jit(evaluate),
+        start=kept(start, shapes.lane, out_shardings=shardings),
+        resident=kept(resident, trained, donate_argnums=0, out_shardings=out),
+        streamed=kept(streamed, trained, donate_argnums=(0, 1), out_shardings=out),
+        evaluate=kept(evaluate, told["valid"] or told["test"]),
         copy=jax.jit(lambda t: jax.tree.map(jnp.copy, t)),
         chunk=int(np.clip(CHUNK_BYTES // batch_bytes, 1, min(CHUNK_STEPS, work.report_every))),
         shardings=shardings,
