@@ -69,6 +69,7 @@ def jdl_program(steps: int) -> Ready:
 
     from jdl.engine.contract import trace_shapes
     from jdl.engine.devices import lane_mesh, use_all_cores
+    from jdl.engine.keys import trial_words
     from jdl.engine.plan import make_plan
     from jdl.engine.program import Assignment, LaneProgram, compile_lanes
     from jdl.engine.workload import make_workload, splits_of
@@ -102,13 +103,13 @@ def jdl_program(steps: int) -> Ready:
         padded = np.resize(np.asarray(rates, np.float32), segments * width).reshape(-1, width)
         streams = np.arange(segments * width, dtype=np.uint32).reshape(-1, width)
         data = jax.device_put(splits_of(dataset), program.replicated)
-        root, count = jax.device_put((np.uint32(0), np.int32(1)), program.replicated)
+        count = jax.device_put(np.int32(1), program.replicated)
         lanes, outcomes = program.empty(), []
         for rate, stream in zip(padded, streams):
             assignment = jax.device_put(
-                Assignment({"lr": rate}, stream, every, every), program.sharding
+                Assignment({"lr": rate}, trial_words(0, stream), every, every), program.sharding
             )
-            lanes, outcome = program.run(lanes, assignment, root, count, data)
+            lanes, outcome = program.run(lanes, assignment, count, data)
             outcomes.append(outcome.reports)
         column = sorted(shapes.reports).index("valid_accuracy")
         accuracy = np.concatenate([np.asarray(reports)[:, 0, column] for reports in outcomes])

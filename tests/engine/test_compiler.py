@@ -32,6 +32,7 @@ def built(monkeypatch):
         seen.append((shapes, lanes, unroll))
         return Built(f"{shapes} {lanes}", shapes == "b")
 
+    monkeypatch.setattr(compiler, "usable_cores", lambda: 1)
     monkeypatch.setattr(compiler, "compile_lanes", compile_lanes)
     monkeypatch.setattr(compiler, "widest_that_fits", lambda build, lanes, mesh, say: build(lanes))
     return seen, seen_go
@@ -54,6 +55,25 @@ def test_programs_come_in_the_order_of_requests(built):
     assert seen == [("a", 4, 1), ("b", 2, 1)] and len(one.seconds) == 2
     assert one.found == 1
     assert one.done() == one.done(least=1) == []
+    one.close()
+
+
+def test_as_many_programs_compile_at_once_as_there_are_cores(built, monkeypatch):
+    """Of five programs on eight cores four begin; none ends before all four have begun."""
+    began = threading.Barrier(5, timeout=60)
+
+    def compile_lanes(work, shapes, mesh, lanes, unroll):
+        if lanes < 5:
+            began.wait()
+        return Built(f"{lanes}", False)
+
+    monkeypatch.setattr(compiler, "usable_cores", lambda: 8)
+    monkeypatch.setattr(compiler, "compile_lanes", compile_lanes)
+    one = Compiler(lane_mesh(1), print)
+    for row in range(5):
+        one.begin(row, named("a"), row + 1)
+    began.wait()
+    assert [one.take(row).name for row in range(5)] == ["1", "2", "3", "4", "5"]
     one.close()
 
 

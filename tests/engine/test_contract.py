@@ -18,7 +18,7 @@ from jdl.engine import cost, tune
 from jdl.engine.contract import fingerprint, trace_hash, trace_shapes
 from jdl.engine.devices import lane_mesh
 from jdl.engine.keys import trial_keys
-from jdl.engine.program import compile_lanes
+from jdl.engine.program import compile_lanes, lane_segment
 from jdl.engine.trial import adapted
 from jdl.engine.workload import make_workload
 
@@ -252,3 +252,30 @@ def test_data_are_known_by_their_shapes_and_bytes():
     changed.train[1][7] += 1e-3
     assert fingerprint(changed)["train"] != prints["train"]
     assert fingerprint(changed)["test"] == prints["test"]
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_only_steps_that_draw_are_given_keys_of_their_own(draws):
+    """Without noise no key is made for a step; with it the noise of each step is its key's."""
+
+    def step(state, batch, key):
+        noise = jax.random.normal(key) if draws else jnp.float32(1)
+        return state + noise, {"loss": state}
+
+    def make(numbers):
+        return train.Trial(lambda key, batch: jnp.float32(0), step, lambda s, b: {"loss": s})
+
+    work = workload(make)
+    shapes = trace_shapes(work, {"lr": np.float32(0)})
+    assert shapes.draws == draws
+    segment, like = lane_segment(work, shapes, lane_mesh(1), 1, 1)
+    # The permutation of the epoch folds in its number; each step's key would be another fold.
+    assert segment.lower(*like).as_text().count("func.func private @_threefry_fold_in") <= 1 + draws
+    results = sweep.run(
+        lambda hp: make(None), {"lr": 1.0}, dataset(), epochs=1, batch_size=4, progress=False
+    )
+    trial = trial_keys(np.uint32(0), np.uint32(0)).trial
+    with jax.debug_key_reuse(False):
+        noise = [jax.random.normal(jax.random.fold_in(trial, n)) for n in range(5)]
+    expected = np.sum(noise) if draws else 5
+    np.testing.assert_allclose(results.trials[0].state, expected, rtol=1e-6)

@@ -40,7 +40,7 @@ def test_every_core_is_a_device_unless_somebody_said_otherwise(monkeypatch):
     monkeypatch.delattr(devices.os, "sched_getaffinity")
     for cores, expected in ((7, 7), (None, 1)):
         monkeypatch.setattr(devices.os, "cpu_count", lambda cores=cores: cores)
-        assert devices._usable_cores() == expected
+        assert devices.usable_cores() == expected
 
 
 def test_the_size_of_the_cache(monkeypatch):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdl.engine.keys import Words, to_keys, to_words, trial_keys
+from jdl.engine.keys import Words, keys_of, to_keys, to_words, trial_keys, trial_words
 
 
 def words(key):
@@ -53,3 +53,15 @@ def test_typed_keys_as_words_and_back(generator):
         assert words(back["pair"][0]) == words(state["pair"][0])
         assert jax.random.key_impl(back["key"]) == jax.random.key_impl(key)
         assert back["a"] is state["a"]
+
+
+@pytest.mark.parametrize("root", [0, 7, 2**32 - 1])
+def test_the_host_computes_the_words_of_the_keys(root):
+    """Streams of several blocks, the last one there is among them, in any order."""
+    streams = np.array([0, 3, 255, 256, 123456, 2**32 - 1, 3], np.uint32)
+    with jax.debug_key_reuse(False):
+        keys = [trial_keys(np.uint32(root), stream) for stream in streams]
+    expected = [[words(key) for key in one] for one in keys]
+    got = trial_words(root, streams)
+    assert got.dtype == np.uint32 and got.tolist() == expected
+    assert [words(key) for key in keys_of(got[3])] == expected[3]

@@ -38,8 +38,8 @@ def test_reports_are_those_of_a_loop(unroll):
     def two_reports(split):
         keys = trial_keys(ROOT, STREAM)
         at = lane.start_lane(trial, shapes_of((x[:4], y[:4])), keys.init)
-        at, one = lane.train_report(trial, WORK, at, split, ROOT, STREAM, unroll)
-        return (*lane.train_report(trial, WORK, at, split, ROOT, STREAM, unroll), one)
+        at, one = lane.train_report(trial, WORK, at, split, trial_keys(ROOT, STREAM), unroll)
+        return (*lane.train_report(trial, WORK, at, split, trial_keys(ROOT, STREAM), unroll), one)
 
     at, two, one = two_reports((x, y))
     keys = trial_keys(ROOT, STREAM)

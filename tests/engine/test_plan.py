@@ -81,7 +81,7 @@ def test_an_accelerator_takes_what_half_its_memory_holds(toy, monkeypatch):
     each, data = lane_bytes(work, shapes), tree.nbytes(work.splits)
     mesh = accelerator(2 * (data + 7 * each + 3) + 1)
     chosen = make_plan(work, shapes, 10_000, mesh)
-    assert chosen[:4] == (7, 3, 2, each)
+    assert chosen[:4] == (7, 3, 1, each)
     assert chosen.reason == (
         f"7 lanes on each of 3 devices: {plan.readable(each)} a lane, "
         f"{plan.readable(7 * each + 3)} of memory for lanes"
@@ -97,17 +97,10 @@ def test_an_accelerator_takes_what_half_its_memory_holds(toy, monkeypatch):
     assert make_plan(work, shapes, 9, accelerator(2 * (data + each))).lanes == 1
 
 
-def test_a_large_lane_is_not_unrolled_and_has_a_neighbour(toy, monkeypatch):
-    work, shapes = toy
+def test_a_large_lane_has_a_neighbour(toy, monkeypatch):
     monkeypatch.setattr(plan, "cache_bytes", lambda: 1)
-    assert make_plan(work, shapes, 100, lane_mesh(1))[:3] == (2, 1, 2)
-    # A lane touches its state, half as much again and its batch four times: 2**20 exactly.
-    batch = 4 * tree.nbytes(work.batch)
-    for more, unroll in ((0, 2), (2, 1)):
-        state = np.zeros((2**20 - batch) * 2 // 3 // 4 + more, np.float32)
-        big = shapes._replace(lane=shapes.lane._replace(state=state))
-        assert make_plan(work, big, 100, lane_mesh(1)).unroll == unroll
-        assert make_plan(work, big, 100, lane_mesh(2), lanes=5)[:3] == (5, 2, unroll)
+    assert make_plan(*toy, 100, lane_mesh(1)).lanes == 2
+    work, shapes = toy
     monkeypatch.setattr(plan, "cache_bytes", lambda: 1000 * lane_bytes(work, shapes))
     assert make_plan(work, shapes, 10**5, lane_mesh(1)).lanes == even_width(32, 10**5, 1)
 
@@ -126,3 +119,25 @@ def test_widths_that_are_refused(toy, lanes):
     with pytest.raises((TypeError, ValueError), match=message):
         make_plan(*toy, 5, lane_mesh(1), lanes=lanes)
     assert make_plan(*toy, 5, lane_mesh(1), lanes=1).reason == "1 lanes a device, as given"
+
+
+def test_steps_are_unrolled_where_that_pays(toy):
+    """Small lanes, an even number of steps to a report, and 2.8 million steps of 5 us in all."""
+    work, shapes = toy
+    work = work._replace(report_every=100, reports=10)
+    assert lane_bytes(work, shapes) < 2**16
+    for trials, unroll in ((2801, 2), (2799, 1), (3, 1), (10**6, 2)):
+        assert make_plan(work, shapes, trials, lane_mesh(1)).unroll == unroll
+    odd = work._replace(report_every=101)
+    assert make_plan(odd, shapes, 10**6, lane_mesh(1)).unroll == 1
+    # A lane touches its state, half as much again and its batch four times: 2**20 exactly.
+    batch = 4 * tree.nbytes(work.batch)
+    for more, unroll in ((0, 2), (2, 1)):
+        state = np.zeros((2**20 - batch) * 2 // 3 // 4 + more, np.float32)
+        big = shapes._replace(lane=shapes.lane._replace(state=state))
+        assert make_plan(work, big, 10**6, lane_mesh(1)).unroll == unroll
+        assert make_plan(work, big, 10**6, lane_mesh(2), lanes=5)[:3] == (5, 2, unroll)
+    # A lane of 1 MiB takes 16 times as long as one of 64 KiB.
+    state = np.zeros((2**20 - batch) * 2 // 3 // 4, np.float32)
+    big = shapes._replace(lane=shapes.lane._replace(state=state))
+    assert [make_plan(work, big, n, lane_mesh(1)).unroll for n in (174, 176)] == [1, 2]

@@ -10,7 +10,7 @@ from tests.engine.toys import EXAMPLES, dataset, line_trial
 from jdl import data
 from jdl.engine.contract import trace_shapes
 from jdl.engine.devices import lane_mesh
-from jdl.engine.keys import trial_keys
+from jdl.engine.keys import trial_keys, trial_words
 from jdl.engine.program import Assignment, compile_lanes
 from jdl.engine.workload import make_workload, splits_of
 
@@ -32,9 +32,9 @@ def program():
 def segment(program, lanes, rates, fresh, finishing, count):
     flags = (np.array(flag, bool) for flag in (fresh, finishing))
     place = lambda a: jax.device_put(a, program.replicated)  # noqa: E731
-    assignment = program.place(Assignment({"lr": rates}, STREAMS, *flags))
+    assignment = program.place(Assignment({"lr": rates}, trial_words(ROOT, STREAMS), *flags))
     lanes, outcome = program.run(
-        lanes, assignment, place(ROOT), place(np.int32(count)), place(splits_of(dataset()))
+        lanes, assignment, place(np.int32(count)), place(splits_of(dataset()))
     )
     return jax.tree.map(np.array, lanes), jax.tree.map(np.asarray, outcome)
 

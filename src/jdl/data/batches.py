@@ -123,12 +123,14 @@ def batch_indices(
     per_epoch = steps_per_epoch(length, batch_size)
     step = jnp.asarray(step, jnp.int32)
     # A window of `steps` steps touches at most this many epochs, wherever it begins.
-    first = step // per_epoch
+    # Divisions of what is not negative, which take fewer operations than Python's.
+    first = jax.lax.div(step, jnp.int32(per_epoch))
     epochs = first + jnp.arange((steps - 2) // per_epoch + 2)
     keys = jax.vmap(lambda epoch: round_keys(jax.random.fold_in(key, epoch), length))(epochs)
     at = step + jnp.arange(steps)
-    row_keys = jnp.moveaxis(keys[at // per_epoch - first], 0, -1)[..., None]
-    index = (at % per_epoch * batch_size)[:, None] + jnp.arange(batch_size)[None, :]
+    epoch = jax.lax.div(at, jnp.int32(per_epoch))
+    row_keys = jnp.moveaxis(keys[epoch - first], 0, -1)[..., None]
+    index = ((at - epoch * per_epoch) * batch_size)[:, None] + jnp.arange(batch_size)[None, :]
     return _permute(index, length, row_keys)
 
 

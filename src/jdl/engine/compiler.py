@@ -1,4 +1,4 @@
-"""Compiles lane programs on a thread, while the lanes of other rows train."""
+"""Compiles lane programs on threads, while the lanes of other rows train."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from jax.sharding import Mesh
 
+from jdl.engine.devices import usable_cores
 from jdl.engine.group import Group
 from jdl.engine.memory import widest_that_fits
 from jdl.engine.program import LaneProgram, compile_lanes
@@ -26,7 +27,8 @@ class Compiler:
         self.seconds: list[float] = []  # of each program
         self.found = 0  # of these, how many the cache had
         self._mesh, self._say = mesh, say
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="jdl-compile")
+        # XLA compiles a lane program on little more than one core.
+        self._pool = ThreadPoolExecutor(min(4, usable_cores()), thread_name_prefix="jdl-compile")
         self._coming: dict[int, tuple[Future[LaneProgram], str, int]] = {}
 
     def close(self) -> None:
@@ -34,7 +36,7 @@ class Compiler:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def begin(self, row: int, group: Group, lanes: int) -> None:
-        """Compiles a program of `lanes` lanes a device, or of as many as fit, on the thread."""
+        """Compiles a program of `lanes` lanes a device, or of as many as fit, on a thread."""
         # Two rows of a group run the same program.
         same = [f for f, label, n in self._coming.values() if (label, n) == (group.label, lanes)]
         future = same[0] if same else self._pool.submit(self.now, group, lanes)

@@ -30,6 +30,7 @@ class Shapes(NamedTuple):
     final: Metrics
     program: str  # a hash of the traced computation, its constants included
     used: frozenset[str]  # names of the numbers that affect anything
+    draws: bool  # whether a step uses its key
     # Makes a trial from the traces, without running the user's functions again.
     trial: Callable[[Numbers], Trial]
 
@@ -102,6 +103,7 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
         final=final,
         program=trace_hash(programs, facts),
         used=used,
+        draws=len(step.program.in_avals) - 1 in _used(step.program),
         trial=trial,
     )
 

@@ -24,7 +24,7 @@ def use_all_cores() -> None:
         return
     if jax.config.jax_num_cpu_devices == -1:  # type: ignore[attr-defined]
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", _usable_cores())
+            jax.config.update("jax_num_cpu_devices", usable_cores())
 
 
 def check_compiles() -> None:
@@ -36,7 +36,8 @@ def check_compiles() -> None:
         )
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

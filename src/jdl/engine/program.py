@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from jdl import tree
 from jdl.engine import cache
 from jdl.engine.contract import Shapes
-from jdl.engine.keys import trial_keys
+from jdl.engine.keys import Keys, keys_of
 from jdl.engine.lane import EMPTY, Lanes, evaluate_lane, start_lane, train_report
 from jdl.engine.trial import Batch, Metrics
 from jdl.engine.workload import Numbers, Workload
@@ -31,7 +31,7 @@ class Assignment(NamedTuple):
     """What the host decides before a segment."""
 
     numbers: Numbers  # the traced hyperparameters of each lane's trial
-    stream: UInt32[Any, " lanes"]  # number of the trial's random stream
+    keys: UInt32[Any, "lanes 3 2"]  # of each lane's trial, as `trial_words` gives them
     fresh: Bool[Any, " lanes"]  # the lane starts its trial in this segment
     finishing: Bool[Any, " lanes"]  # the lane ends its trial with this segment
 
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 class LaneProgram(NamedTuple):
     """A compiled segment and what is needed to call it."""
 
-    run: Callable[..., tuple[Lanes, Outcome]]  # (lanes, assignment, root, count, data)
+    run: Callable[..., tuple[Lanes, Outcome]]  # (lanes, assignment, count, data)
     shapes: Shapes
     width: int  # lanes, over all devices
     sharding: NamedSharding  # of arrays with a lane axis
@@ -94,14 +94,15 @@ def lane_segment(
     """
 
     def segment(
-        lanes: Lanes, assign: Assignment, root: Any, count: Any, data: dict[str, Batch]
+        lanes: Lanes, assign: Assignment, count: Any, data: dict[str, Batch]
     ) -> tuple[Lanes, Outcome]:
+        keys = jax.vmap(keys_of)(assign.keys)
+
         def refill(lanes: Lanes) -> Lanes:
-            def one(old: Lanes, numbers: Numbers, stream: Any, fresh: Any) -> Lanes:
-                key = trial_keys(root, stream).init
+            def one(old: Lanes, numbers: Numbers, key: Any, fresh: Any) -> Lanes:
                 return tree.where(fresh, start_lane(shapes.trial(numbers), work.batch, key), old)
 
-            return jax.vmap(one)(lanes, assign.numbers, assign.stream, assign.fresh)
+            return jax.vmap(one)(lanes, assign.numbers, keys.init, assign.fresh)
 
         lanes = jax.lax.cond(jnp.any(assign.fresh), refill, lambda lanes: lanes, lanes)
 
@@ -111,14 +112,14 @@ def lane_segment(
             trial, size = shapes.trial(numbers), work.eval_batch_size
             return _named(split, evaluate_lane(trial, lane, data[split], size))
 
-        def one_report(lane: Lanes, numbers: Numbers, stream: Any) -> tuple[Lanes, Metrics]:
-            trial = shapes.trial(numbers)
-            lane, means = train_report(trial, work, lane, data["train"], root, stream, unroll)
+        def one_report(lane: Lanes, numbers: Numbers, keys: Keys) -> tuple[Lanes, Metrics]:
+            trial, train = shapes.trial(numbers), data["train"]
+            lane, means = train_report(trial, work, lane, train, keys, unroll, shapes.draws)
             return lane, _named("train", means) | evaluated("valid", numbers, lane)
 
         def body(index: Any, carry: tuple[Lanes, Array]) -> tuple[Lanes, Array]:
             lanes, reports = carry
-            lanes, new = jax.vmap(one_report)(lanes, assign.numbers, assign.stream)
+            lanes, new = jax.vmap(one_report)(lanes, assign.numbers, keys)
             return lanes, reports.at[:, index].set(_pack(new, lanes))
 
         size = (lanes_per_device, work.reports, len(shapes.reports))
@@ -142,7 +143,7 @@ def lane_segment(
     mapped = jax.shard_map(
         segment,
         mesh=mesh,
-        in_specs=(by_lane, by_lane, everywhere, everywhere, everywhere),
+        in_specs=(by_lane, by_lane, everywhere, everywhere),
         out_specs=by_lane,
         check_vma=False,
     )
@@ -160,11 +161,10 @@ def lane_segment(
         like(shapes.lane, sharding, (width,)),
         Assignment(
             numbers=like(shapes.numbers, sharding, (width,)),
-            stream=jax.ShapeDtypeStruct((width,), np.uint32, sharding=sharding),
+            keys=jax.ShapeDtypeStruct((width, 3, 2), np.uint32, sharding=sharding),
             fresh=lane_flag,
             finishing=lane_flag,
         ),
-        jax.ShapeDtypeStruct((), np.uint32, sharding=replicated),
         jax.ShapeDtypeStruct((), np.int32, sharding=replicated),
         like(work.splits, replicated),
     )

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding
 from jdl import tree
 from jdl.engine import checkpoint
 from jdl.engine.events import Order, Queued
+from jdl.engine.keys import trial_words
 from jdl.engine.program import Assignment, LaneProgram, Outcome
 
 Leaves = Mapping[str, np.ndarray]  # of one lane, by path
@@ -54,7 +55,7 @@ class Row:
           data: the splits, on the devices.
         """
         self._program, self._data = program, data
-        self._root = jax.device_put(np.uint32(seed), program.replicated)
+        self._seed = seed
         blocks = -(-width // program.width)
         self._blocks: list[Any] = [program.empty() for _ in range(blocks)]
         self._numbers = {
@@ -207,7 +208,8 @@ class Row:
             starts, ends = np.zeros(len(self._stream), bool), np.zeros(len(self._stream), bool)
             starts[list(fresh)] = True
             ends[list(finishing)] = True
-            whole = Assignment(self._numbers, self._stream, starts, ends)
+            keys = trial_words(self._seed, self._stream)
+            whole = Assignment(self._numbers, keys, starts, ends)
             assigned = [
                 self._program.place(jax.tree.map(lambda a, s=start: a[s : s + size], whole))
                 for start in range(0, len(starts), size)
@@ -218,7 +220,7 @@ class Row:
         outcomes = []
         for index, assignment in enumerate(assigned):
             self._blocks[index], outcome = self._program.run(
-                self._blocks[index], assignment, self._root, reports, self._data
+                self._blocks[index], assignment, reports, self._data
             )
             outcomes.append(outcome)
         return outcomes

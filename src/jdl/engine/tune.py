@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jdl.engine import cache
 from jdl.engine.checkpoint import write_atomically
 from jdl.engine.contract import Shapes
+from jdl.engine.keys import trial_words
 from jdl.engine.memory import device_bytes, out_of_memory, program_bytes
 from jdl.engine.plan import Plan, even_width
 from jdl.engine.program import Assignment, LaneProgram, compile_lanes
@@ -123,15 +124,15 @@ def step_seconds(
     """Seconds per training step and lane when all lanes train, evaluation included."""
     width = program.width
     every = {name: np.full(width, v, np.asarray(v).dtype) for name, v in numbers.items()}
-    stream, off = np.arange(width, dtype=np.uint32), np.zeros(width, bool)
-    first = program.place(Assignment(every, stream, ~off, off))
-    later = program.place(Assignment(every, stream, off, off))
-    root, splits = (jax.device_put(v, program.replicated) for v in (np.uint32(0), dict(data)))
+    keys, off = trial_words(0, np.arange(width, dtype=np.uint32)), np.zeros(width, bool)
+    first = program.place(Assignment(every, keys, ~off, off))
+    later = program.place(Assignment(every, keys, off, off))
+    splits = jax.device_put(dict(data), program.replicated)
 
     def run(lanes: Any, assignment: Assignment, reports: int) -> tuple[Any, float]:
         count = jax.device_put(np.int32(reports), program.replicated)
         start = time.perf_counter()
-        lanes, outcome = program.run(lanes, assignment, root, count, splits)
+        lanes, outcome = program.run(lanes, assignment, count, splits)
         jax.block_until_ready(outcome)
         return lanes, time.perf_counter() - start
 

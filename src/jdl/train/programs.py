@@ -55,7 +55,7 @@ def make_programs(work: Workload, shapes: Shapes, layout: Layout) -> Programs:
         return start_lane(trial, work.batch, trial_keys(root, 0).init)
 
     def resident(lane: Lanes, root: Any, train: Batch) -> tuple[Lanes, Metrics]:
-        return train_report(trial, work, lane, train, root, 0)
+        return train_report(trial, work, lane, train, trial_keys(root, 0), draws=shapes.draws)
 
     def streamed(
         lane: Lanes, sums: Metrics, root: Any, chunk: Batch, count: Any
