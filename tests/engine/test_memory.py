@@ -17,24 +17,35 @@ from jdl.engine.contract import trace_shapes
 from jdl.engine.devices import lane_mesh
 from jdl.engine.program import LaneProgram, compile_lanes
 from jdl.engine.row import Row
+from jdl.engine.starting import Refill
 from jdl.engine.workload import make_workload
 
 
-def account(argument, output=0, alias=0, temp=0, code=0):
-    """A program of which nothing but the compiler's account is known."""
-    sizes = SimpleNamespace(
+def sizes(argument, output=0, alias=0, temp=0, code=0):
+    return SimpleNamespace(
         argument_size_in_bytes=argument,
         output_size_in_bytes=output,
         alias_size_in_bytes=alias,
         temp_size_in_bytes=temp,
         generated_code_size_in_bytes=code,
     )
-    return LaneProgram(print, None, 0, None, None, 0.0, False, sizes)
+
+
+def account(*segment, drawing=None):
+    """A program of which nothing but the compiler's account is known."""
+    refill = Refill(print, print, None, drawing)
+    return LaneProgram(print, refill, None, 0, None, None, 0.0, False, sizes(*segment))
 
 
 def test_donated_bytes_count_once():
     assert memory.program_bytes(account(100, 70, 60, 1000, 3)) == 1113
     assert memory.program_bytes(account(1)._replace(memory=None)) == 0
+
+
+def test_what_is_drawn_lies_beside_the_lanes_before_a_segment_runs():
+    for drawn, temporary, expected in ((30, 3, 133), (10, 2, 113)):
+        drawing = sizes(7, drawn, temp=temporary)
+        assert memory.program_bytes(account(100, 70, 60, 3, drawing=drawing)) == expected
 
 
 def test_the_account_of_a_program_holds_its_lanes_and_its_data():

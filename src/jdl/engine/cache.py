@@ -51,7 +51,7 @@ def compiled(
     place = folder()
     if place is None:
         return make(), False
-    path = place / "programs" / (_key(facts, devices) + _SUFFIX)
+    path = place / "programs" / (key(facts, devices) + _SUFFIX)
     found = _read(path, trees, devices)
     if found is not None:
         return found, True
@@ -147,7 +147,7 @@ def _entries(place: pathlib.Path) -> list[tuple[pathlib.Path, int, float]]:
     return found
 
 
-def _key(facts: Sequence[Any], devices: Sequence[Any]) -> str:
+def key(facts: Sequence[Any], devices: Sequence[Any]) -> str:
     """A hash of everything that a compiled program depends on."""
     config = {
         name: value

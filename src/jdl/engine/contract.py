@@ -17,6 +17,7 @@ from jdl import tree
 from jdl.data.dataset import Dataset
 from jdl.engine.keys import trial_keys
 from jdl.engine.lane import Lanes, start_lane
+from jdl.engine.starting import Drawn, drawn_by
 from jdl.engine.trial import Batch, Metrics, State, Trial, evaluated_sizes
 from jdl.engine.workload import Numbers, Workload, shapes_of
 
@@ -31,6 +32,7 @@ class Shapes(NamedTuple):
     program: str  # a hash of the traced computation, its constants included
     used: frozenset[str]  # names of the numbers that affect anything
     draws: bool  # whether a step uses its key
+    drawn: Drawn  # what of a new state its key decides
     # Makes a trial from the traces, without running the user's functions again.
     trial: Callable[[Numbers], Trial]
 
@@ -92,6 +94,7 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
         )
 
     lane = jax.eval_shape(lambda n, key: start_lane(trial(n), work.batch, key), numbers, key)
+    drawn = drawn_by(init.program, sorted(numbers))
     programs = [traced.program for traced in (init, step, *evaluated.values())]
     places = {place for program in programs for place in _used(program)}
     used = frozenset(name for place, name in enumerate(sorted(numbers)) if place in places)
@@ -104,6 +107,7 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
         program=trace_hash(programs, facts),
         used=used,
         draws=len(step.program.in_avals) - 1 in _used(step.program),
+        drawn=drawn._replace(told=trace_hash([drawn.program])),
         trial=trial,
     )
 

@@ -20,13 +20,19 @@ SHARE = 0.9
 def program_bytes(program: LaneProgram) -> int:
     """The memory that `program` takes on one device while it runs, temporaries included.
 
-    Lanes are donated, so their old and new states count once.
+    Lanes are donated, so their old and new states count once. Trials begin before
+    a segment runs; what is drawn for them lies beside the lanes meanwhile.
     """
     memory = program.memory
     if memory is None:
         return 0
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return int(held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)
+    running = held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    drawing = program.refill.memory
+    if drawing is None:
+        return int(running)
+    drawn = drawing.output_size_in_bytes + drawing.temp_size_in_bytes
+    return int(max(running, memory.argument_size_in_bytes + drawn))
 
 
 def device_bytes(mesh: Mesh) -> int | None:

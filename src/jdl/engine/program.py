@@ -18,11 +18,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from jdl import tree
 from jdl.engine import cache
 from jdl.engine.contract import Shapes
 from jdl.engine.keys import Keys, keys_of
-from jdl.engine.lane import EMPTY, Lanes, evaluate_lane, start_lane, train_report
+from jdl.engine.lane import EMPTY, Lanes, evaluate_lane, train_report
+from jdl.engine.starting import Refill, compile_refill
 from jdl.engine.trial import Batch, Metrics
 from jdl.engine.workload import Numbers, Workload
 
@@ -48,14 +48,23 @@ class Outcome(NamedTuple):
 class LaneProgram(NamedTuple):
     """A compiled segment and what is needed to call it."""
 
-    run: Callable[..., tuple[Lanes, Outcome]]  # (lanes, assignment, count, data)
+    segment: Callable[..., tuple[Lanes, Outcome]]  # (lanes, assignment, count, data)
+    refill: Refill
     shapes: Shapes
     width: int  # lanes, over all devices
     sharding: NamedSharding  # of arrays with a lane axis
     replicated: NamedSharding
     compile_seconds: float
     found: bool  # in the cache, so that nothing was compiled
-    memory: Any  # the compiler's figures, or None
+    memory: Any  # the compiler's figures of the segment, or None
+
+    def run(
+        self, lanes: Lanes, assignment: Assignment, count: Any, data: Any, fresh: bool = True
+    ) -> tuple[Lanes, Outcome]:
+        """Starts the trials of fresh lanes, if there are any, and runs a segment."""
+        if fresh:
+            lanes = self.refill(lanes, assignment)
+        return self.segment(lanes, assignment, count, data)
 
     def empty(self) -> Lanes:
         """Lanes that hold nothing yet."""
@@ -97,14 +106,6 @@ def lane_segment(
         lanes: Lanes, assign: Assignment, count: Any, data: dict[str, Batch]
     ) -> tuple[Lanes, Outcome]:
         keys = jax.vmap(keys_of)(assign.keys)
-
-        def refill(lanes: Lanes) -> Lanes:
-            def one(old: Lanes, numbers: Numbers, key: Any, fresh: Any) -> Lanes:
-                return tree.where(fresh, start_lane(shapes.trial(numbers), work.batch, key), old)
-
-            return jax.vmap(one)(lanes, assign.numbers, keys.init, assign.fresh)
-
-        lanes = jax.lax.cond(jnp.any(assign.fresh), refill, lambda lanes: lanes, lanes)
 
         def evaluated(split: str, numbers: Numbers, lane: Lanes) -> Metrics:
             if split not in data:
@@ -181,7 +182,7 @@ def compile_lanes(
     # Without functions and sets, which have other reprs in each process.
     facts = (
         work._replace(make=None),  # type: ignore[arg-type]
-        shapes._replace(trial=None, used=None),  # type: ignore[arg-type]
+        shapes._replace(trial=None, used=None, drawn=None),  # type: ignore[arg-type]
         lanes_per_device,
         unroll,
     )
@@ -191,8 +192,10 @@ def compile_lanes(
         (jax.tree.structure((arguments, {})), jax.tree.structure(result)),
         lambda: segment.lower(*arguments).compile(),
     )
+    refill = compile_refill(work, shapes.drawn, shapes.program, shapes.trial, arguments[:2], mesh)
     return LaneProgram(
-        run=compiled,
+        segment=compiled,
+        refill=refill,
         shapes=shapes,
         width=lanes_per_device * mesh.size,
         sharding=NamedSharding(mesh, P("lanes")),

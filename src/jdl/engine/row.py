@@ -220,7 +220,7 @@ class Row:
         outcomes = []
         for index, assignment in enumerate(assigned):
             self._blocks[index], outcome = self._program.run(
-                self._blocks[index], assignment, reports, self._data
+                self._blocks[index], assignment, reports, self._data, len(fresh) > 0
             )
             outcomes.append(outcome)
         return outcomes

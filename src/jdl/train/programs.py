@@ -78,7 +78,7 @@ def make_programs(work: Workload, shapes: Shapes, layout: Layout) -> Programs:
     # Without functions and sets, which have other reprs in each process.
     facts = (
         work._replace(make=None),  # type: ignore[arg-type]
-        shapes._replace(trial=None, used=None),  # type: ignore[arg-type]
+        shapes._replace(trial=None, used=None, drawn=None),  # type: ignore[arg-type]
         layout.split_state,
     )
     devices = [*layout.mesh.devices.flat]
