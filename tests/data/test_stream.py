@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.aligned import aligned
 
 from jdl import data
 
@@ -212,3 +213,18 @@ def test_a_grain_loader_just_works():
     source = grain.MapDataset.source(np.arange(12.0)).batch(4)
     seen = list(data.prefetch(source.to_iter_dataset()))
     np.testing.assert_array_equal(jnp.stack(seen), np.arange(12.0).reshape(3, 4))
+
+
+def test_a_source_may_fill_the_same_array_each_time():
+    """Aligned, so that a CPU device would share its memory; large, so that it is copied late."""
+    for size in (4, 2**18):
+        buffer = aligned(np.zeros(size, np.float32))
+
+        def source(buffer=buffer):
+            for number in range(6):
+                buffer[:] = number
+                yield {"x": buffer}
+
+        elements = list(data.prefetch(source(), size=3))
+        for number, element in enumerate(elements):
+            np.testing.assert_array_equal(element["x"], np.full(size, number, np.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from tests.aligned import aligned
 from tests.engine.toys import EXAMPLES, dataset, line_trial
 
 from jdl import data
@@ -102,10 +103,12 @@ def test_a_segment_of_no_reports_changes_nothing(program):
 
 
 def test_what_the_host_places_it_may_write_in(program):
-    array = np.arange(4, dtype=np.float32)
-    placed = program.place(array)
-    array[:] = 9
-    assert placed.tolist() == [0, 1, 2, 3] and len(placed.sharding.device_set) == 2
+    for size in (4, 2**20):
+        array = aligned(np.arange(size, dtype=np.float32))
+        placed = program.place(array)
+        array[:] = -9
+        np.testing.assert_array_equal(placed, np.arange(size))
+        assert len(placed.sharding.device_set) == 2
     assert {leaf.shape[0] for leaf in jax.tree.leaves(program.empty())} == {4}
 
 

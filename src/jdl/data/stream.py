@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jdl._host import put_copy
 from jdl.data.arrays import as_arrays
 from jdl.data.batches import batch_indices, steps_per_epoch
 
@@ -132,7 +133,7 @@ def prefetch(iterable: Iterable[Any], size: int = 2, device: Any = None) -> Pref
     Args:
       iterable: anything that gives trees of NumPy arrays, or of what NumPy can
         view as one: a generator, `batches`, a Grain loader, a PyTorch
-        `DataLoader`. Called on the thread only.
+        `DataLoader`. It may fill the same arrays each time. Called on the thread only.
       size: how many elements may lie on the device ahead of use, the one in the
         making counted; at least 1.
       device: a device or a sharding for `jax.device_put`; None is the default device.
@@ -168,7 +169,7 @@ def _produce(
             except StopIteration:
                 ready.put(("end", None))
                 return
-            ready.put(("element", jax.device_put(_as_arrays(element), device)))
+            ready.put(("element", put_copy(_as_arrays(element), device)))
     except BaseException as error:
         ready.put(("error", error))
     finally:

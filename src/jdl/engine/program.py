@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from jdl._host import put_copy
 from jdl.engine import cache
 from jdl.engine.contract import Shapes
 from jdl.engine.keys import Keys, keys_of
@@ -73,8 +74,7 @@ class LaneProgram(NamedTuple):
 
     def place(self, lanes: Any) -> Any:
         """Copies host arrays with a lane axis onto the devices."""
-        # A single CPU device would share a host array's memory, which the host overwrites later.
-        return jax.device_put(lanes, self.sharding, may_alias=False)
+        return put_copy(lanes, self.sharding)
 
 
 def _named(split: str, metrics: Metrics) -> Metrics:
