@@ -175,3 +175,32 @@ def test_a_second_process_compiles_nothing(place):
     ]
     assert said[0].startswith("1 0 ") and said[1].startswith("0 1 ")
     assert said[0][4:] == said[1][4:]
+
+
+def test_a_program_from_the_cache_of_jax_is_not_kept_again(place, tmp_path):
+    """It would load, and fail when it runs: JAX serializes only what it compiled itself."""
+    script = (
+        "import sys\n"
+        "from tests.engine.test_cache import compiled\n"
+        "made = []\n"
+        "assert compiled(facts=(sys.argv[1],), made=made)[0] == [0, 2, 4]\n"
+        "print('made' if made else 'found')\n"
+    )
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "of_jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", script, fact],
+            env=os.environ | settings,
+            cwd=pathlib.Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for fact in "aabb"
+    ]
+    # The second name of the computation is made by JAX's cache, and so is never ours.
+    assert told == ["made", "found", "made", "made"]

@@ -9,6 +9,7 @@ import os
 import pathlib
 import platform
 import re
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -55,9 +56,27 @@ def compiled(
     found = _read(path, trees, devices)
     if found is not None:
         return found, True
+    _listen()
+    _found_by_jax.hits = 0
     made = make()
-    _write(path, made)
+    # What JAX's own cache gave does not run once it has been serialized again (JAX 0.10).
+    if not _found_by_jax.hits:
+        _write(path, made)
     return made, False
+
+
+_found_by_jax = threading.local()
+
+
+@functools.cache
+def _listen() -> None:
+    """Counts what the persistent cache of JAX gives to each thread."""
+
+    def count(event: str, **_: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            _found_by_jax.hits = getattr(_found_by_jax, "hits", 0) + 1
+
+    jax.monitoring.register_event_listener(count)
 
 
 def kept(function: Any, facts: Sequence[Any], devices: Sequence[Any], result: Any) -> Any:
