@@ -109,7 +109,7 @@ def jdl_program(steps: int) -> Ready:
             assignment = jax.device_put(
                 Assignment({"lr": rate}, trial_words(0, stream), every, every), program.sharding
             )
-            lanes, outcome = program.run(lanes, assignment, count, data)
+            lanes, outcome = program.run(lanes, assignment, count, data, True)
             outcomes.append(outcome.reports)
         column = sorted(shapes.reports).index("valid_accuracy")
         accuracy = np.concatenate([np.asarray(reports)[:, 0, column] for reports in outcomes])

@@ -35,7 +35,7 @@ def segment(program, lanes, rates, fresh, finishing, count):
     place = lambda a: jax.device_put(a, program.replicated)  # noqa: E731
     assignment = program.place(Assignment({"lr": rates}, trial_words(ROOT, STREAMS), *flags))
     lanes, outcome = program.run(
-        lanes, assignment, place(np.int32(count)), place(splits_of(dataset()))
+        lanes, assignment, place(np.int32(count)), place(splits_of(dataset())), any(fresh)
     )
     return jax.tree.map(np.array, lanes), jax.tree.map(np.asarray, outcome)
 

@@ -60,9 +60,9 @@ class LaneProgram(NamedTuple):
     memory: Any  # the compiler's figures of the segment, or None
 
     def run(
-        self, lanes: Lanes, assignment: Assignment, count: Any, data: Any, fresh: bool = True
+        self, lanes: Lanes, assignment: Assignment, count: Any, data: Any, fresh: bool
     ) -> tuple[Lanes, Outcome]:
-        """Starts the trials of fresh lanes, if there are any, and runs a segment."""
+        """Starts the trials of fresh lanes, if any is `fresh`, and runs a segment."""
         if fresh:
             lanes = self.refill(lanes, assignment)
         return self.segment(lanes, assignment, count, data)

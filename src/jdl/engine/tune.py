@@ -132,7 +132,7 @@ def step_seconds(
     def run(lanes: Any, assignment: Assignment, reports: int) -> tuple[Any, float]:
         count = jax.device_put(np.int32(reports), program.replicated)
         start = time.perf_counter()
-        lanes, outcome = program.run(lanes, assignment, count, splits)
+        lanes, outcome = program.run(lanes, assignment, count, splits, assignment is first)
         jax.block_until_ready(outcome)
         return lanes, time.perf_counter() - start
 
