@@ -177,6 +177,59 @@ def test_a_second_process_compiles_nothing(place):
     assert said[0][4:] == said[1][4:]
 
 
+OPERATIONS = {
+    "qr": lambda x: jnp.linalg.qr(x)[0],
+    "svd": lambda x: jnp.linalg.svd(x)[1],
+    "eigh": lambda x: jnp.linalg.eigh(x @ x.T)[0],
+    "cholesky": lambda x: jnp.linalg.cholesky(x @ x.T),
+    "solve": lambda x: jnp.linalg.solve(x, x[0]),
+    "triangular": lambda x: jax.scipy.linalg.solve_triangular(x, x[0]),
+    "sort": lambda x: jnp.sort(x, 0),
+    "top_k": lambda x: jax.lax.top_k(x, 2)[0],
+    "fft": lambda x: jnp.abs(jnp.fft.fft(x)),
+    "erf": jax.scipy.special.erf,
+    "scatter": lambda x: jnp.zeros(4).at[jnp.array([1, 1, 3])].add(x[0]),
+    "conv": lambda x: jnp.convolve(x[0], x[1]),
+    "loop": lambda x: jax.lax.fori_loop(0, 3, lambda i, c: jnp.sin(c), x),
+    "random": lambda x: jax.random.normal(jax.random.key(3), (3,)) + x[0],
+}
+
+
+def found_and_run(name):
+    """What a process computes that neither traces nor lowers, if the program is found."""
+    x = np.array([[2.0, 1.0, 0.5], [0.3, 3.0, 0.1], [0.2, 0.7, 4.0]], np.float32)
+    made = []
+
+    def make():
+        made.append(name)
+        return jax.jit(OPERATIONS[name]).lower(x).compile()
+
+    one = jax.tree.structure(x)
+    trees = jax.tree.structure(((x,), {})), one
+    program, _ = cache.compiled((name,), jax.devices()[:1], trees, make)
+    return ["found", "made"][len(made)], np.asarray(program(x)).tolist()
+
+
+def test_a_found_program_runs_in_a_process_that_lowered_nothing(place):
+    """Each operation that XLA leaves to a library: its functions are there before it is called."""
+    expected = [found_and_run(name) for name in OPERATIONS]
+    assert {made for made, _ in expected} == {"made"}
+    script = (
+        "import tests.conftest\n"
+        "from tests.engine.test_cache import OPERATIONS, found_and_run\n"
+        "for name in OPERATIONS:\n"
+        "    print(found_and_run(name), flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=pathlib.Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert done.stdout.splitlines() == [str(("found", values)) for _, values in expected]
+
+
 def test_a_program_from_the_cache_of_jax_is_not_kept_again(place, tmp_path):
     """It would load, and fail when it runs: JAX serializes only what it compiled itself."""
     script = (
