@@ -157,3 +157,10 @@ def test_rounds_grow_with_the_length():
     from jdl.data.batches import rounds
 
     assert [rounds(length) for length in (1, 2**14 - 1, 2**14, 60_000)] == [20, 20, 21, 22]
+
+
+def test_indices_are_the_same_with_wide_integers():
+    narrow = data.batch_indices(jax.random.key(3), 5, 7, 2, 11).tolist()
+    with jax.enable_x64(True):
+        assert data.batch_indices(jax.random.key(3), 5, 7, 2, 11).tolist() == narrow
+        assert data.batch_indices(jax.random.key(3), np.int64(5), 7, 2, 11).tolist() == narrow

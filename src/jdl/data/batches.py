@@ -127,7 +127,7 @@ def batch_indices(
     first = jax.lax.div(step, jnp.int32(per_epoch))
     epochs = first + jnp.arange((steps - 2) // per_epoch + 2)
     keys = jax.vmap(lambda epoch: round_keys(jax.random.fold_in(key, epoch), length))(epochs)
-    at = step + jnp.arange(steps)
+    at = step + jnp.arange(steps, dtype=jnp.int32)
     epoch = jax.lax.div(at, jnp.int32(per_epoch))
     row_keys = jnp.moveaxis(keys[epoch - first], 0, -1)[..., None]
     index = ((at - epoch * per_epoch) * batch_size)[:, None] + jnp.arange(batch_size)[None, :]
