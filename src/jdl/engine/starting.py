@@ -70,7 +70,7 @@ class Refill(NamedTuple):
     memory: Any
 
     def __call__(self, lanes: Lanes, assignment: Any) -> Lanes:
-        """Lanes, of which those that are fresh are at the start of their trials."""
+        """Puts the fresh lanes at the start of their trials."""
         leaves = []
         if self.draw is not None:
             numbers = {name: assignment.numbers[name] for name in self.drawn.numbers}

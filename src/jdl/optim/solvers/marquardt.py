@@ -84,7 +84,7 @@ def _scaled(squared_norms: Vector, J: Array) -> tuple[Vector, Vector]:
 
 
 def _first_radius(radius: Any, D: Vector, x: Vector, r: Array) -> Any:
-    """The first radius: `|D x|` has the unit of `r`, a hundredth of which bounds it below."""
+    """The first radius, a multiple of `|D x|`, or of `|r| / 100` if that is larger."""
     return radius * jnp.maximum(root(dot(D * x, D * x)), 0.01 * root(dot(r, r)))
 
 
