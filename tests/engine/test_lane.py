@@ -109,12 +109,3 @@ def test_without_a_loss_every_metric_must_be_finite():
         at, metrics = lane.train_step(COUNTER._replace(step=step), at, jnp.float32(size), None, 3.0)
     assert (at.state, at.diverged) == (2, 2) and at.first_loss == 0
     assert np.isnan(metrics["size"]) and np.isnan(metrics["other"])
-
-
-def test_a_step_is_taken_back_unless_it_is_sound():
-    for limit, expected in ((5.0, 1), (3.0, 0)):
-        state, metrics, ok = lane.guarded_step(
-            COUNTER, jnp.int32(0), jnp.float32([4]), None,
-            lambda after, m, limit=limit: m["loss"] < limit,
-        )  # fmt: skip
-        assert state == expected and ok == expected and metrics["loss"] == 4.0

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
+
+from jdl._operation import evaluated
 
 LINEAR = {"dot_general", "conv_general_dilated", "jdl_convolution"}
 _MONOTONE = {"tanh": "tanh", "logistic": "sigmoid"}
@@ -92,7 +93,7 @@ def _go(
         if inner is not None and params.get("name") not in {"relu", *_GATED}:
             out = _go(inner.jaxpr, inner.consts, given, seen, label)
         else:
-            out = _one(jaxpr, equation, read)
+            out = evaluated(jaxpr, equation, read)
         kind = _kind(equation, cubes)
         if kind is not None:
             plain = {"linear": "conv" if "conv" in name else "dot"}.get(kind, kind)
@@ -101,20 +102,6 @@ def _go(
             cubes |= {*equation.outvars}
         values |= zip(equation.outvars, out, strict=True)
     return [read(v) for v in jaxpr.outvars]
-
-
-def _one(jaxpr: Any, equation: Any, read: Callable[[Any], Any]) -> list[Any]:
-    """The results of one operation, evaluated by JAX itself as a program of its own."""
-    given = list(dict.fromkeys(v for v in equation.invars if not hasattr(v, "val")))
-    alone = jaxpr.replace(
-        constvars=[],
-        invars=given,
-        outvars=equation.outvars,
-        eqns=[equation],
-        effects=equation.effects,
-        debug_info=jaxpr.debug_info._replace(arg_names=None, result_paths=None),
-    )
-    return list(core.jaxpr_as_fun(core.ClosedJaxpr(alone, ()))(*map(read, given)))
 
 
 def _kind(equation: Any, cubes: set[Any]) -> str | None:

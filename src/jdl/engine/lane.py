@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, UInt32
+from jaxtyping import Array, Int, UInt32
 
-from jdl import tree
 from jdl.data.batches import batch_indices, take
+from jdl.engine.guard import guarded
 from jdl.engine.keys import Keys
 from jdl.engine.trial import Batch, Metrics, State, Trial, evaluate_split
 from jdl.engine.workload import Workload
@@ -39,20 +38,6 @@ def start_lane(trial: Trial, batch: Batch, key: Any) -> Lanes:
     return Lanes(state, jnp.int32(0), jnp.int32(RUNS), jnp.float32(0))
 
 
-def guarded_step(
-    trial: Trial,
-    state: State,
-    batch: Batch,
-    key: Any,
-    sound: Callable[[State, Metrics], Bool[Any, ""]],
-) -> tuple[State, Metrics, Bool[Any, ""]]:
-    """One training step, undone unless its state and metrics are `sound`."""
-    after, metrics = trial.step(state, batch, key)
-    ok = sound(after, metrics)
-    # The select fuses into the update and keeps the last finite state.
-    return tree.where(ok, after, state), metrics, ok
-
-
 def train_step(
     trial: Trial, lane: Lanes, batch: Batch, key: Any, diverged_above: float
 ) -> tuple[Lanes, Metrics]:
@@ -75,7 +60,7 @@ def train_step(
         loss = jnp.asarray(metrics["loss"], jnp.float32)
         return jnp.where(lane.step == 0, loss, lane.first_loss)
 
-    def sound(after: State, metrics: Metrics) -> Any:
+    def sound(metrics: Metrics) -> Any:
         values = {name: jnp.asarray(m, jnp.float32) for name, m in metrics.items()}
         finite = jnp.stack([jnp.isfinite(m) for m in values.values()]).all()
         if "loss" in values:
@@ -83,7 +68,7 @@ def train_step(
             finite &= values["loss"] <= diverged_above * jnp.maximum(jnp.abs(first), 1.0)
         return finite & (lane.diverged == RUNS)
 
-    state, metrics, ok = guarded_step(trial, lane.state, batch, key, sound)
+    state, metrics, ok = guarded(trial.step, sound, lane.state, batch, key)
     lane = Lanes(
         state=state,
         step=jnp.where(ok, lane.step + 1, lane.step),

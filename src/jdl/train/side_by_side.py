@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from jdl import tree
-from jdl.engine.lane import guarded_step
 from jdl.engine.trial import Batch, Metrics, Trial, widened
 
 
@@ -75,8 +74,8 @@ def side_by_side(
 
     def step(state: PyTree, batch: Batch, key: Any) -> tuple[PyTree, Metrics]:
         def one(hp: dict[str, Any], before: PyTree, key: Any) -> tuple[PyTree, Metrics]:
-            after, metrics, _ = guarded_step(make_trial(hp), before, batch, key, sound)
-            return after, metrics
+            after, metrics = make_trial(hp).step(before, batch, key)
+            return tree.where(sound(after, metrics), after, before), metrics
 
         state, metrics = jax.vmap(one)(rows, state, jax.random.split(key, count))
         return state, means(metrics)
