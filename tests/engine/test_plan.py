@@ -54,7 +54,9 @@ def test_lane_bytes_by_hand(toy):
     # Weights and start 3 each, ten batches of 4 x 3 and 4, ten masks of 2, a step.
     state = 4 * (3 + 3 + 10 * 12 + 10 * 4 + 10 * 2 + 1)
     batch = 4 * (12 + 4)
-    assert lane_bytes(*toy) == state + state // 2 + 4 * batch
+    # A prediction for each of 4 examples, and a gradient of 3 weights.
+    assert toy[1].written == 4 * (4 + 3)
+    assert lane_bytes(*toy) == state + batch + 3 * 28 // 2
 
 
 def test_the_given_width_is_taken(toy):
@@ -97,10 +99,16 @@ def test_an_accelerator_takes_what_half_its_memory_holds(toy, monkeypatch):
     assert make_plan(work, shapes, 9, accelerator(2 * (data + each))).lanes == 1
 
 
-def test_a_large_lane_has_a_neighbour(toy, monkeypatch):
-    monkeypatch.setattr(plan, "cache_bytes", lambda: 1)
-    assert make_plan(*toy, 100, lane_mesh(1)).lanes == 2
+def test_a_lane_of_large_state_has_a_neighbour_and_one_of_large_activations_has_none(
+    toy, monkeypatch
+):
     work, shapes = toy
+    state = {"params": np.zeros(10**4, np.float32), "moments": np.zeros(10**4, np.float32)}
+    shapes = shapes._replace(lane=shapes.lane._replace(state=state))
+    monkeypatch.setattr(plan, "cache_bytes", lambda: 5000)
+    for activations, lanes in ((5000, 2), (5001, 1)):
+        more = shapes._replace(written=40_000 + activations)
+        assert make_plan(work, more, 100, lane_mesh(1)).lanes == lanes
     monkeypatch.setattr(plan, "cache_bytes", lambda: 1000 * lane_bytes(work, shapes))
     assert make_plan(work, shapes, 10**5, lane_mesh(1)).lanes == even_width(32, 10**5, 1)
 
@@ -130,14 +138,14 @@ def test_steps_are_unrolled_where_that_pays(toy):
         assert make_plan(work, shapes, trials, lane_mesh(1)).unroll == unroll
     odd = work._replace(report_every=101)
     assert make_plan(odd, shapes, 10**6, lane_mesh(1)).unroll == 1
-    # A lane touches its state, half as much again and its batch four times: 2**20 exactly.
-    batch = 4 * tree.nbytes(work.batch)
+    # A lane touches its state, its batch and 1.5 times what products write: 2**20 exactly.
+    rest = tree.nbytes(work.batch) + 3 * shapes.written // 2
     for more, unroll in ((0, 2), (2, 1)):
-        state = np.zeros((2**20 - batch) * 2 // 3 // 4 + more, np.float32)
+        state = np.zeros((2**20 - rest) // 4 + more, np.float32)
         big = shapes._replace(lane=shapes.lane._replace(state=state))
         assert make_plan(work, big, 10**6, lane_mesh(1)).unroll == unroll
         assert make_plan(work, big, 10**6, lane_mesh(2), lanes=5)[:3] == (5, 2, unroll)
     # A lane of 1 MiB takes 16 times as long as one of 64 KiB.
-    state = np.zeros((2**20 - batch) * 2 // 3 // 4, np.float32)
+    state = np.zeros((2**20 - rest) // 4, np.float32)
     big = shapes._replace(lane=shapes.lane._replace(state=state))
     assert [make_plan(work, big, n, lane_mesh(1)).unroll for n in (174, 176)] == [1, 2]

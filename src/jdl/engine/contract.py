@@ -17,6 +17,7 @@ from jdl import tree
 from jdl.data.dataset import Dataset
 from jdl.engine.keys import trial_keys
 from jdl.engine.lane import Lanes, start_lane
+from jdl.engine.products import product_bytes
 from jdl.engine.starting import Drawn, drawn_by
 from jdl.engine.trial import Batch, Metrics, State, Trial, evaluated_sizes
 from jdl.engine.workload import Numbers, Workload, shapes_of
@@ -32,6 +33,7 @@ class Shapes(NamedTuple):
     program: str  # a hash of the traced computation, its constants included
     used: frozenset[str]  # names of the numbers that affect anything
     draws: bool  # whether a step uses its key
+    written: int  # bytes that the products of a step write
     drawn: Drawn  # what of a new state its key decides
     # Makes a trial from the traces, without running the user's functions again.
     trial: Callable[[Numbers], Trial]
@@ -107,6 +109,7 @@ def trace_shapes(work: Workload, numbers: Numbers) -> Shapes:
         program=trace_hash(programs, facts),
         used=used,
         draws=len(step.program.in_avals) - 1 in _used(step.program),
+        written=product_bytes(step.program.jaxpr),
         drawn=drawn._replace(told=trace_hash([drawn.program])),
         trial=trial,
     )

@@ -12,6 +12,7 @@ from jdl._checks import check_count
 from jdl.engine.contract import Shapes
 from jdl.engine.devices import cache_bytes
 from jdl.engine.memory import readable
+from jdl.engine.trial import params_of
 from jdl.engine.workload import Workload
 
 
@@ -34,10 +35,16 @@ class Plan(NamedTuple):
 
 
 def lane_bytes(work: Workload, shapes: Shapes) -> int:
-    """The bytes one lane touches in a step: state, gradients and a batch with its activations."""
-    state = tree.nbytes(shapes.lane.state)
-    batch = tree.nbytes(work.batch)
-    return state + state // 2 + 4 * batch
+    """The bytes one lane touches in a step: state, a batch and what products write.
+
+    Half as much again as the products write stands for what lies between them.
+    """
+    return tree.nbytes(shapes.lane.state) + tree.nbytes(work.batch) + 3 * shapes.written // 2
+
+
+def activation_bytes(shapes: Shapes) -> int:
+    """The part of what a step's products write that is not the parameters' gradient."""
+    return max(0, shapes.written - tree.nbytes(params_of(shapes.lane.state)))
 
 
 def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: Any = None) -> Plan:
@@ -68,10 +75,11 @@ def make_plan(work: Workload, shapes: Shapes, trials: int, mesh: Mesh, lanes: An
         # Twice the cache, because not all that a step touches is alive at once: an MLP
         # 64-32-10 with Adam (75 KiB a lane, 1 MiB of cache) runs 340, 357 and 373 trials
         # a second at 13, 16 and 32 lanes on each of two cores.
-        # At least 2: an MLP 784-512-512-10 with 2 lanes takes 0.72 of the time with 1. A CNN and a
-        # transformer are faster with 1, by 1.2 and 1.4, which only `lanes="tune"` finds out.
+        # At least 2: an MLP 784-512-512-10 with 2 lanes takes 0.72 of the time with 1. But a CNN
+        # and a transformer, whose activations alone fill a cache, take 1.2 and 1.3 times as long.
         cache = 2 * cache_bytes()
-        most = min(32, max(2, cache // each))
+        least = 1 if activation_bytes(shapes) > cache_bytes() else 2
+        most = min(32, max(least, cache // each))
         why = f"{readable(each)} a lane, twice the cache is {readable(cache)}"
     else:
         stats = device.memory_stats() or {}
