@@ -72,6 +72,9 @@ class PretendedExecutor:
     def ready(self, least: int = 0) -> list[Prepared]:
         return [self.prepare(row) for row in sorted(self._coming)]
 
+    def release(self, row: int) -> None:
+        del self._rows[row], self._numbers[row]
+
     def narrow(self, order) -> None:
         if order.source is None:
             self.narrowed += 1

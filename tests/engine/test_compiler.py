@@ -11,6 +11,7 @@ from tests.engine.pretended import group
 from jdl.engine import compiler
 from jdl.engine.compiler import Compiler
 from jdl.engine.devices import lane_mesh
+from jdl.engine.starting import Drawn, Refill
 
 
 class Built(NamedTuple):
@@ -18,6 +19,7 @@ class Built(NamedTuple):
 
     name: str
     found: bool
+    refill: Refill = Refill(None, None, Drawn((), (), None), None)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import jax
 import numpy as np
@@ -81,6 +83,17 @@ def test_a_row_is_compiled_prepared_run_and_collected(start, group):
     assert brought.seconds > 0 and brought.order is FIRST
     np.testing.assert_allclose(brought.values[1], line_by_hand(6)[1][:2], rtol=1e-4)
     assert one.narrowed == 0 and one.said == []
+
+
+def test_a_released_row_leaves_no_program_and_no_lanes(start, group):
+    one = start()
+    one.join(group, 2, 4)
+    one.start(FIRST)
+    one.collect(0)
+    kept = [weakref.ref(part) for part in (one._rows[0], jax.tree.leaves(one._rows[0]._blocks)[0])]
+    one.release(0)
+    gc.collect()
+    assert [ref() for ref in kept] == [None, None] and one.save([]) == {}
 
 
 def test_a_row_is_prepared_when_it_is_started_at_the_latest(start, group):

@@ -63,6 +63,9 @@ class Listener:
         self.calls.append(("take", row, leaving))
         return Taken({row: {"test": 0.25}})
 
+    def release(self, row):
+        self.calls.append(("release", row))
+
     def ask(self, count, turn):
         self.calls.append(("ask", count, turn))
         return self._asked.pop(0)
@@ -110,7 +113,9 @@ def test_two_segments_start_before_the_first_is_collected():
     assert listener.calls == [
         ("prepare", 0), ("start", 0, (1,), 6), ("start", 1, (4,), 1),
         ("write",), ("collect", 0), ("take", 0, leaving._replace(keep=((0, 1, 0.5),))), ("note", 1),
+        ("release", 0),
         ("write",), ("collect", 1), ("take", 1, leaving._replace(keep=((0, 4, 0.5),))), ("note", 2),
+        ("release", 1),
     ]  # fmt: skip
     assert s.turn == 2 and s.running == 0
     assert [(turn, record.turn) for turn, record, _ in listener.turns] == [(1, 1), (2, 2)]

@@ -219,11 +219,11 @@ def test_after_the_target_all_stop_but_what_is_in_flight():
         queues=nothing,
         returning=nothing,
         waiting={},
-        rotation=(2, 0),
+        rotation=(2,),
         flying=(other,),
         turn=1,
         over=True,
-        to_scan=2,
+        to_scan=1,
     )
     assert now.tally == Tally(1, 0, 5, 1 + 4 + 6 + 6 + 4 + 2 + 3, 10, 10, 10, 0.6)
     np.testing.assert_equal(
@@ -297,3 +297,19 @@ def test_a_row_is_unfinished_with_a_trial_or_one_in_its_queue():
     assert [s.unfinished(number) for number in range(3)] == [False, True, True]
     assert [s.in_queue(number) for number in range(3)] == [0, 0, 3]
     assert (rows[1].busy, rows[1].free, s.queued, s.running) == ([1], 1, 3, 1)
+
+
+def test_a_row_is_closed_once_no_trial_can_need_it():
+    rows = row(None), row(seat(4), group="b"), row(None, group="c")
+    s = schedule(*rows, queues={"c": (ONE,)})
+    assert [s.closed(number) for number in range(3)] == [True, False, False]
+    assert not s._replace(exhausted=False).closed(0)
+    assert s._replace(exhausted=False, over=True).closed(0)
+    assert not s._replace(waiting={3: paused(3, 1, group="a")}).closed(0)
+    assert s._replace(waiting={3: paused(3, 1, group="b")}).closed(0)
+    of = order(1, {0: (4, 1)}, row=1)
+    last = schedule(row(None), row(seat(4, 1, 2), group="b"), flying=(of,), rotation=(0,))
+    for exhausted, rotation in ((True, (0,)), (False, (0, 1))):
+        it = policy(rule=Script((2,), Verdicts(stop=[4])).rule)
+        now, _ = after(last._replace(exhausted=exhausted), it, segment(of, [0.5]))
+        assert now.rotation == rotation and now.to_scan == len(rotation)

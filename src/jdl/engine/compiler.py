@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -27,6 +29,8 @@ class Compiler:
         self.seconds: list[float] = []  # of each program
         self.found = 0  # of these, how many the cache had
         self._mesh, self._say = mesh, say
+        # What draws weights outlives its group, because later groups of its model share it.
+        self._drawing: deque[Any] = deque(maxlen=16)
         # XLA compiles a lane program on little more than one core.
         self._pool = ThreadPoolExecutor(min(4, usable_cores()), thread_name_prefix="jdl-compile")
         self._coming: dict[int, tuple[Future[LaneProgram], str, int]] = {}
@@ -67,6 +71,7 @@ class Compiler:
             program = compile_lanes(group.work, group.shapes, self._mesh, lanes, group.plan.unroll)
             self.seconds.append(time.perf_counter() - start)
             self.found += program.found
+            self._drawing.append(program.refill.draw)
             return program
 
         return widest_that_fits(build, lanes, self._mesh, self._say)

@@ -56,6 +56,9 @@ class Worker(Protocol):
     def take(self, row: int, leaving: Leaving) -> Taken:
         """Takes what `leaving` names from the lanes of a row."""
 
+    def release(self, row: int) -> None:
+        """Frees the program and the lanes of a row that no trial will need again."""
+
 
 @runtime_checkable
 class Executor(Worker, Protocol):
@@ -208,6 +211,10 @@ class LocalExecutor:
         lanes = [lane for lane, _ in leaving.finish]
         tests = self._rows[row].tests(lanes) if lanes else []
         return Taken(dict(zip((trial for _, trial in leaving.finish), tests)), states)
+
+    def release(self, row: int) -> None:
+        """Frees the program and the lanes of a row."""
+        del self._rows[row]
 
     def save(self, rows: Sequence[int]) -> dict[str, np.ndarray]:
         """The contents of `rows` and every state put aside, by path."""

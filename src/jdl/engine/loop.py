@@ -90,7 +90,10 @@ def collected(s: Schedule, policy: Policy, executor: Worker, home: Home) -> Sche
     """The schedule after the oldest segment in flight."""
     home.write()
     row = s.flying[0].row
-    return turned(s, policy, executor, home, home.hear(executor.collect(row)), row)
+    s = turned(s, policy, executor, home, home.hear(executor.collect(row)), row)
+    if s.closed(row):
+        executor.release(row)
+    return s
 
 
 def turned(

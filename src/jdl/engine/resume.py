@@ -95,6 +95,9 @@ class Replay:
         """Takes nothing."""
         return Taken()
 
+    def release(self, row: int) -> None:
+        """Holds nothing to release."""
+
     def note(self, s: Schedule, record: Record, taken: Taken) -> None:
         """Tells the search what the run told it."""
         if record.kind == "settle":

@@ -78,7 +78,8 @@ class Schedule(NamedTuple):
       returning: trials that go on, ahead of the queue, by group.
       waiting: trials that the rule keeps aside, by number.
       heard: scores of running trials since their last rungs.
-      rotation: rows that are not in flight, the next one first.
+      rotation: rows that are not in flight, the next one first, without those that
+        no trial will need again.
       flying: orders in flight, the oldest first.
       turn: how many segments were collected and how often the rule settled.
       left: how many more trials the search may give.
@@ -123,6 +124,12 @@ class Schedule(NamedTuple):
     def unfinished(self, row: int) -> bool:
         """Whether a row holds a trial, or one waits in its group."""
         return bool(self.in_queue(row)) or self.rows[row].free < len(self.rows[row].seats)
+
+    def closed(self, row: int) -> bool:
+        """Whether no trial will need a row again."""
+        group = self.rows[row].group
+        back = any(paused.group == group for paused in self.waiting.values())
+        return (self.exhausted or self.over) and not (self.unfinished(row) or back)
 
     def in_queue(self, row: int) -> int:
         """How many trials wait for a lane of a row's group."""
@@ -215,7 +222,10 @@ def _collected(s: Schedule, policy: Policy, segment: Segment) -> tuple[Schedule,
     if brought.over:
         s, brought = _cleared(s, policy, brought)
     started = [(queued.trial, row.first + lane) for lane, queued in segment.order.fresh]
-    return _turned(s, policy, brought, brought.record(s.turn + 1, "segment", started))
+    s, record = _turned(s, policy, brought, brought.record(s.turn + 1, "segment", started))
+    if s.closed(number):
+        s = s._replace(rotation=s.rotation[:-1], to_scan=s.to_scan - 1)
+    return s, record
 
 
 def _cleared(s: Schedule, policy: Policy, brought: Brought) -> tuple[Schedule, Brought]:
