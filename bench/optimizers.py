@@ -21,12 +21,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from optax import contrib
 
 import harness
 from jdl import optim, tree
+from jdl.bench import ceilings
+from jdl.bench.updates import normal, updater
 from jdl.optim.base import Optimizer
 
 LR = 1e-3
@@ -130,51 +131,17 @@ def matrices() -> Any:
     return [(256, 256)] * 16
 
 
-def normal(shapes: Any, seed: int, scale: float) -> Any:
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda shape: jnp.asarray(scale * rng.normal(size=shape), jnp.float32),
-        shapes,
-        is_leaf=lambda x: isinstance(x, tuple),
-    )
-
-
 def runner(optimizer: Any, shapes: Any, calls: int) -> tuple[Callable[[], Any], int]:
     """A function that makes `calls` updates, and the bytes that one has to move."""
+    if not isinstance(optimizer, Optimizer):
+        optimizer = optax.with_extra_args_support(optimizer)
     params, grads = normal(shapes, 0, 0.1), normal(shapes, 1, 1e-2)
-
-    def step(params: Any, state: Any, grads: Any) -> Any:
-        extra = {"value": jnp.float32(0.7)}
-        if not isinstance(optimizer, Optimizer):
-            updates, state = optax.with_extra_args_support(optimizer).update(
-                grads, state, params, **extra
-            )
-        else:
-            updates, state = optimizer.update(grads, state, params, **extra)
-        return optim.apply_updates(params, updates), state
-
-    compiled = jax.jit(step, donate_argnums=(0, 1))
-    carry = [params, jax.tree.map(jnp.copy, optimizer.init(params))]
+    update, _, moved = updater(optimizer, params, grads)
 
     def run() -> Any:
-        for _ in range(calls):
-            carry[:] = compiled(*carry, grads)
-        return carry
+        return [update() for _ in range(calls)][-1]
 
-    return run, 3 * tree.nbytes(params) + 2 * tree.nbytes(carry[1])
-
-
-def copy_bandwidth(size: int) -> float:
-    """Bytes a second, read and written, that a compiled pass over as many elements reaches."""
-    x = jnp.ones(size, jnp.float32)
-    negate = jax.jit(lambda x: -x, donate_argnums=0)
-    carry = [x]
-
-    def run() -> Any:
-        carry[0] = negate(carry[0])
-        return carry
-
-    return 8 * size / min(harness.seconds(run, 50, 3))
+    return run, moved
 
 
 def compare(
@@ -203,7 +170,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=21)
     options = parser.parse_args()
     wanted = lambda name: not options.names or name in options.names  # noqa: E731
-    bandwidth = copy_bandwidth(10_000_000)
+    copied = ceilings.copy(10_000_000, jax.devices()[:1], length=0.05)
+    bandwidth = copied.bytes / min(copied.seconds)
     print(f"a copy of 40 MB moves {bandwidth / 1e9:.1f} GB/s, read and written")
     result: dict[str, Any] = {"copy_bytes_per_second": bandwidth}
     for name, shapes, calls in (("large", large(), 1), ("small", small(), 20)):

@@ -1,4 +1,4 @@
-"""The command line: `jdl check`, `jdl sweep`, `jdl train`, `jdl report`, `jdl doctor`.
+"""The command line: `jdl check`, `jdl sweep`, `jdl train`, `jdl report`, `jdl doctor`, `jdl bench`.
 
 Heavy packages are imported inside the commands, so that help is quick.
 """
@@ -64,6 +64,7 @@ def _run(arguments: list[str]) -> int:
     import tyro
 
     from jdl._paths import expanded
+    from jdl.cli.bench import Bench
     from jdl.cli.check import Check
     from jdl.cli.doctor import Doctor
     from jdl.cli.report import Report
@@ -77,6 +78,7 @@ def _run(arguments: list[str]) -> int:
         "check": Check,
         "report": Report,
         "doctor": Doctor,
+        "bench": Bench,
     }
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="jdl", description=DESCRIPTION, args=arguments, config=config

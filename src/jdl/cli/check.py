@@ -54,8 +54,9 @@ class Check:
         if not 0 < self.lr < math.inf:
             raise ValueError(f"`--lr` must be above 0 and finite, got {self.lr:g}.")
         from jdl import diagnose, sweep
-        from jdl.cli import task
+        from jdl.cli import picture, task
         from jdl.cli.summary import console
+        from jdl.plot import check_figure
 
         start = time.perf_counter()
         space = {**task.model_space(self.task), "optimizer": self.optimizer, "lr": self.lr}
@@ -89,7 +90,7 @@ class Check:
         print("\r" + " " * 32 + "\r", end="", file=sys.stderr)
         drawn = None
         if not self.no_plot:
-            drawn = _draw(report, self.out)
+            drawn = picture.save(lambda: check_figure(report), self.out, None)
         seconds = time.perf_counter() - start
         if self.json:
             print(json.dumps(as_json(report), indent=1))
@@ -100,19 +101,6 @@ class Check:
             if drawn:
                 screen.print(drawn, soft_wrap=True, markup=False)
         return 1 if report.verdict == "wrong" else 0
-
-
-def _draw(report: Report, path: Path) -> str:
-    from jdl.plot import check_figure
-
-    try:
-        figure = check_figure(report)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        return "no picture: matplotlib is missing. pip install 'jdl[plot]'"
-    figure.savefig(path, dpi=150)
-    return f"picture: {path}"
 
 
 def _own(name: str, rate: float) -> tuple[Any, float | None]:

@@ -121,7 +121,17 @@ def _or_none(make: Callable[..., Any], *arguments: Any) -> Any:
 def step_seconds(
     program: LaneProgram, work: Workload, numbers: Mapping[str, Any], data: Mapping[str, Batch]
 ) -> float:
-    """Seconds per training step and lane when all lanes train, evaluation included."""
+    """The least of `step_times`."""
+    return min(step_times(program, work, numbers, data))
+
+
+def step_times(
+    program: LaneProgram, work: Workload, numbers: Mapping[str, Any], data: Mapping[str, Batch]
+) -> list[float]:
+    """Seconds per training step and lane when all lanes train, evaluation included.
+
+    One figure for each of at least two segments, after one that is not counted.
+    """
     width = program.width
     every = {name: np.full(width, v, np.asarray(v).dtype) for name, v in numbers.items()}
     keys, off = trial_words(0, np.arange(width, dtype=np.uint32)), np.zeros(width, bool)
@@ -143,7 +153,7 @@ def step_seconds(
     while (sum(times) < SECONDS and len(times) < 100) or len(times) < 2:
         lanes, taken = run(lanes, later, reports)
         times.append(taken)
-    return min(times) / (width * reports * work.report_every)
+    return [taken / (width * reports * work.report_every) for taken in times]
 
 
 def _key(shapes: Shapes, work: Workload, mesh: Mesh) -> str:

@@ -12,6 +12,7 @@ from jdl.plot.pair import pair_figure
 from jdl.plot.parallel import parallel_figure
 from jdl.plot.population import population_figure
 from jdl.plot.report import report_figures
+from jdl.plot.roofline import roofline_figure
 from jdl.plot.rungs import rungs_figure
 from jdl.plot.schedules import schedules_figure
 from jdl.plot.slices import slice_figure
@@ -39,6 +40,7 @@ __all__ = [
     "population_figure",
     "reliability_figure",
     "report_figures",
+    "roofline_figure",
     "rungs_figure",
     "schedules_figure",
     "slice_figure",

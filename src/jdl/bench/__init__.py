@@ -1,0 +1,1 @@
+"""Measures a machine: ceilings, optimizer updates, layers, training steps and lanes."""
