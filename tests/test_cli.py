@@ -93,7 +93,8 @@ def test_help_is_for_a_person_and_imports_no_command():
         return done.stdout
 
     top = help_of()
-    assert all(word in top for word in ("sweep", "train", "report", "doctor", "jdl --version"))
+    words = ("sweep", "train", "report", "doctor", "bench", "jdl --version")
+    assert all(word in top for word in words)
     text = help_of("sweep", "--help")
     options = "data model hidden optimizers lr seeds space search trials stopping epochs batch-size"
     for option in f"{options} out devices lanes seed dropout l2 no-plot".split():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jdl import data, models, optim, sweep, train
+from jdl.bench.record import read
 from jdl.cli import doctor
 from jdl.engine.contract import trace_shapes
 from jdl.engine.devices import lane_mesh
@@ -152,6 +153,20 @@ def test_a_population_copies_on_the_device():
         progress=False,
     )
     assert results.lineage and results.count("done") == 8
+
+
+def test_a_quick_bench_measures_both_dtypes_and_the_lanes(tmp_path):
+    command = [sys.executable, "-c", "from jdl.cli import main; main()", "bench", "--quick"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    record = read(tmp_path / "bench.json")
+    assert record.machine["platform"] == jax.default_backend() and record.left_out == []
+    ceilings = {(m.name, m.dtype) for m in record.measurements if m.group == "ceilings"}
+    assert ceilings == {("matmul", "float32"), ("matmul", "bfloat16"), ("copy", "float32")}
+    lanes = [m for m in record.measurements if m.group == "lanes"]
+    assert len(lanes) == 2 and all(m.details["program_bytes"] > 0 for m in lanes)
 
 
 def test_doctor_names_the_accelerator():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jdl import nn, tree
 from jdl.bench.measurement import Measurement, counts
@@ -61,7 +60,7 @@ def measured(name: str, layer: nn.Layer, shape: tuple[int, ...], length: float) 
     compiled = jax.jit(function)
     size = "x".join(map(str, shape))
     times = rounds(lambda: compiled(*args), length)
-    return Measurement("layers", name, size, str(jnp.dtype(x)), 1, *counts(function, *args), times)
+    return Measurement("layers", name, size, str(x.dtype), 1, *counts(function, *args), times)
 
 
 def shape_of(kind: str, batch: int, tokens: int, features: int) -> tuple[int, ...]:

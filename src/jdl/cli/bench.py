@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -53,8 +54,13 @@ class Bench:
 
         start = time.monotonic()
         to_do = jobs(sizes(self.quick))
-        made, left_out = measured(to_do, lambda i, title: _say(i, len(to_do), title, start))
-        _say(len(to_do), len(to_do), "done", start)
+        try:
+            made, left_out = measured(to_do, lambda i, title: _say(i, len(to_do), title, start))
+        except BaseException:
+            with contextlib.suppress(OSError):  # the folder is not empty
+                out.rmdir()
+            raise
+        _say(len(to_do), len(to_do), "", start)
         record = Record(machine(), self.quick, time.monotonic() - start, made, left_out)
         write(record, out / RECORD)
         self._show(record, out)

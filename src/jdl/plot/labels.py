@@ -21,11 +21,6 @@ class _Box(NamedTuple):
     x1: float
     y1: float
 
-    def meets(self, other: _Box) -> bool:
-        return (
-            self.x0 < other.x1 and other.x0 < self.x1 and self.y0 < other.y1 and other.y0 < self.y1
-        )
-
 
 def place_labels(
     figure: Any,
@@ -108,12 +103,12 @@ def _place(
             outside = (
                 box.x0 < frame.x0 or box.y0 < frame.y0 or box.x1 > frame.x1 or box.y1 > frame.y1
             )
-            met = sum(box.meets(other) for other in taken)
+            met = sum(_meet(box, other) for other in taken)
             crossed = sum(_crosses(line, box) for line in obstacles)
             cost = radius + 30 * crossed + 1e4 * met + 1e6 * outside
             if cost < least:
                 leader = np.array([centre, centre + offset])
-                passed = [b for b in taken if not b.meets(own) and _crosses(leader, b)]
+                passed = [b for b in taken if not _meet(b, own) and _crosses(leader, b)]
                 cost += 30 * len(passed)
             if cost < least:
                 best, least = offset, cost
@@ -122,6 +117,10 @@ def _place(
 
 def _around(middle: np.ndarray, half: Any) -> _Box:
     return _Box(*(middle - half), *(middle + half))
+
+
+def _meet(a: _Box, b: _Box) -> bool:
+    return bool(a.x0 < b.x1 and b.x0 < a.x1 and a.y0 < b.y1 and b.y0 < a.y1)
 
 
 def _crosses(line: np.ndarray, box: _Box) -> bool:
