@@ -148,7 +148,7 @@ def compared(a: Record, b: Record) -> Table:
             figure(first),
             figure(second),
             unit,
-            f"{second / first:.2f}",
+            figure(second / first),
         )
     if any(one.size != other.size for one, other in pairs):
         table.caption = "* of different sizes"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 import time
@@ -43,7 +42,7 @@ class Bench:
         if self.compare is not None:
             return self._compare(*self.compare)
         out = self.out or Path("runs", time.strftime("bench-%Y%m%d-%H%M%S"))
-        _prepare(out)
+        _check(out)
         from jdl.engine.devices import check_compiles, use_all_cores
 
         check_compiles()
@@ -54,14 +53,10 @@ class Bench:
 
         start = time.monotonic()
         to_do = jobs(sizes(self.quick))
-        try:
-            made, left_out = measured(to_do, lambda i, title: _say(i, len(to_do), title, start))
-        except BaseException:
-            with contextlib.suppress(OSError):  # the folder is not empty
-                out.rmdir()
-            raise
+        made, left_out = measured(to_do, lambda i, title: _say(i, len(to_do), title, start))
         _say(len(to_do), len(to_do), "", start)
         record = Record(machine(), self.quick, time.monotonic() - start, made, left_out)
+        out.mkdir(parents=True, exist_ok=True)
         write(record, out / RECORD)
         self._show(record, out)
         return 0
@@ -109,18 +104,23 @@ class Bench:
         return 0
 
 
-def _prepare(out: Path) -> None:
-    """Makes the folder; a bench takes a minute, which must not be lost at its end.
+def _check(out: Path) -> None:
+    """Raises unless a record can be written to the folder, and leaves nothing there.
+
+    A bench takes a minute, which must not be lost at its end.
 
     Raises:
       ValueError: it holds a record already, or cannot be written.
     """
     if (out / RECORD).exists():
         raise ValueError(f"{out} holds a bench already, {RECORD}. Give another folder with --out.")
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / RECORD).touch()
         (out / RECORD).unlink()
+        for folder in new:
+            folder.rmdir()
     except OSError as error:
         raise ValueError(
             f"The folder {out} cannot be written: {error.strerror}. Give another one with --out."

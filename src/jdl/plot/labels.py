@@ -55,9 +55,8 @@ def place_labels(
     taken += [_Box(*text.get_window_extent(renderer).extents) for text in others]
     drawn = [line for line in axes.get_lines() if line.get_linestyle() != "None"]
     obstacles = [axes.transData.transform(line.get_xydata()) for line in drawn]
-    # The most crowded points choose first.
-    crowd = [np.sum(np.hypot(*(centres - centre).T) < 60 * unit) for centre in centres]
-    for index in np.argsort(crowd)[::-1]:
+    # Long labels choose first, since fewer places will do for them.
+    for index in sorted(range(len(labels)), key=lambda index: -len(labels[index])):
         text = axes.annotate(
             labels[index],
             points[index],
@@ -105,7 +104,7 @@ def _place(
             )
             met = sum(_meet(box, other) for other in taken)
             crossed = sum(_crosses(line, box) for line in obstacles)
-            cost = radius + 30 * crossed + 1e4 * met + 1e6 * outside
+            cost = radius + 80 * crossed + 1e4 * met + 1e6 * outside
             if cost < least:
                 leader = np.array([centre, centre + offset])
                 passed = [b for b in taken if not _meet(b, own) and _crosses(leader, b)]

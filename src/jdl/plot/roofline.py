@@ -57,19 +57,18 @@ def roofline_figure(measurements: Sequence[Measurement], title: str = "") -> Any
             )
         xs = [m.intensity for m in points] or [1.0]
         left, right = min(xs) / 3, max(xs) * 6
-        roofs = [_roof(axes, ceilings, devices, left, right) for devices in _devices(ceilings)]
+        roofs = [
+            place
+            for devices in _devices(ceilings)
+            for place in _roof(axes, ceilings, devices, left, right)
+        ]
+        places = [(m.intensity, m.flops_per_second / 1e9, label(m)) for m in points] + roofs
         axes.set_xlim(left, right)
-        tops = [y for roof in roofs for y in roof]
-        ys = [m.flops_per_second / 1e9 for m in points] + tops
-        if ys:
+        if places:
+            _, ys, _ = zip(*places)
             axes.set_ylim(min(ys) / 2, max(ys) * 2.5)
         axes.legend(loc="lower right")
-        place_labels(
-            figure,
-            axes,
-            [(m.intensity, m.flops_per_second / 1e9) for m in points],
-            [label(m) for m in points],
-        )
+        place_labels(figure, axes, [place[:2] for place in places], [place[2] for place in places])
         return figure
 
 
@@ -79,8 +78,8 @@ def _devices(ceilings: Sequence[Measurement]) -> list[int]:
 
 def _roof(
     axes: Any, ceilings: Sequence[Measurement], devices: int, left: float, right: float
-) -> list[float]:
-    """Draws slope and flat parts of so many devices, and gives the heights that matter."""
+) -> list[tuple[float, float, str]]:
+    """Draws slope and flat parts of so many devices, and gives the places of their labels."""
     here = [m for m in ceilings if m.devices == devices]
     copies = [m.bytes_per_second / 1e9 for m in here if m.name == "copy"]
     products = [m for m in here if m.name == "matmul"]
@@ -89,31 +88,13 @@ def _roof(
     (slope,) = copies
     whose = "" if len(_devices(ceilings)) == 1 else f", {devices} device{'s' * (devices > 1)}"
     highest = max(m.flops_per_second / 1e9 for m in products)
-    ridge = highest / slope
-    axes.plot([left, ridge], [slope * left, highest], color=INK, linewidth=1.2, zorder=1)
-    # Below the lowest slope, above the others: no slope crosses a label.
-    lowest = devices == min(_devices(ceilings))
-    at = 1.3 * left if lowest else ridge / 3
-    axes.annotate(
-        f"copy {readable(slope)} GB/s{whose}",
-        (at, slope * at),
-        xytext=(9, -3) if lowest else (-9, 0),
-        ha="left" if lowest else "right",
-        textcoords="offset points",
-        fontsize=8,
-        color=INK,
-    )
+    axes.plot([left, highest / slope], [slope * left, highest], color=INK, linewidth=1.2, zorder=1)
+    # Under the lowest slope, above the others.
+    at = 1.3 * left if devices == min(_devices(ceilings)) else highest / slope / 3
+    places = [(at, at * slope, f"copy {readable(slope)} GB/s{whose}")]
     for m in products:
         height = m.flops_per_second / 1e9
-        start = height / slope
-        axes.plot([start, right], [height, height], color=INK, linewidth=1.2, zorder=1)
-        axes.annotate(
-            f"matmul {m.dtype} {readable(height)} GFLOP/s{whose}",
-            (right, height),
-            xytext=(-4, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=INK,
-        )
-    return [slope * left, highest]
+        axes.plot([height / slope, right], [height] * 2, color=INK, linewidth=1.2, zorder=1)
+        text = f"matmul {m.dtype} {readable(height)} GFLOP/s{whose}"
+        places.append((right / 4, height, text))
+    return places
