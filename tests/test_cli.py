@@ -539,3 +539,44 @@ def test_the_main_job(here, capsys):
 )
 def test_programs_that_were_compiled_and_found(compilations, found, said):
     assert summary._programs({"compilations": compilations, "found": found}) == said
+
+
+def test_parts_are_merged_into_the_whole(here, capsys):
+    for k in (1, 2, 3):
+        given = ["sweep", *SMALL, "--lanes", "2", "--part", f"{k}/3", "--out", f"p{k}", "--no-plot"]
+        assert cli.main(given) == 0
+    assert cli.main(["sweep", *SMALL, "--lanes", "2", "--out", "whole", "--no-plot"]) == 0
+    capsys.readouterr()
+    assert cli.main(["merge", "p1", "p3", "--out", "all", "--no-plot"]) == 2
+    assert "error: Part 2 of 3 missing." in capsys.readouterr().err
+    assert not os.path.exists("all")
+    assert cli.main(["merge", "p3", "p1", "p2", "--out", "all", "--no-plot"]) == 0
+    assert "12 trials" in capsys.readouterr().out
+    one, other = sweep.read("whole"), sweep.read("all")
+    np.testing.assert_equal(one.columns(), other.columns())
+    assert folder.read_note(here / "all")["data"] == "digits"
+    assert cli.main(["sweep", *SMALL, "--part", "3 of 4"]) == 2
+    assert "must be as 3/16: part 3 of 16, got --part 3 of 4" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_job_array_of_eight_processes_with_one_that_is_missing_at_first(here):
+    command = [sys.executable, "-c", "from jdl.cli import main; raise SystemExit(main())"]
+    small = ["sweep", *SMALL, "--seeds", "8", "--lanes", "2", "--no-plot"]
+
+    def array(*numbers):
+        parts = {
+            k: subprocess.Popen([*command, *small, "--part", f"{k}/8", "--out", f"p{k}"])
+            for k in numbers
+        }
+        return [part.wait() for part in parts.values()]
+
+    assert array(1, 2, 4) + array(5, 6, 7) + array(8) == [0] * 7
+    folders = [f"p{k}" for k in range(1, 9)]
+    with pytest.raises(sweep.StoreError, match="p3 holds no run"):
+        sweep.merge(folders, "all")
+    with pytest.raises(sweep.StoreError, match="Part 3 of 8 missing"):
+        sweep.merge([name for name in folders if name != "p3"], "all")
+    assert array(3) == [0] and subprocess.call([*command, *small, "--out", "whole"]) == 0
+    merged = sweep.merge([*folders, "p3"], "all")
+    np.testing.assert_equal(merged.columns(), sweep.read("whole").columns())

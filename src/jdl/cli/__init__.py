@@ -67,6 +67,7 @@ def _run(arguments: list[str]) -> int:
     from jdl.cli.bench import Bench
     from jdl.cli.check import Check
     from jdl.cli.doctor import Doctor
+    from jdl.cli.merge import Merge
     from jdl.cli.report import Report
     from jdl.cli.sweep import Sweep
     from jdl.cli.train import Train
@@ -76,6 +77,7 @@ def _run(arguments: list[str]) -> int:
         "sweep": Sweep,
         "train": Train,
         "check": Check,
+        "merge": Merge,
         "report": Report,
         "doctor": Doctor,
         "bench": Bench,

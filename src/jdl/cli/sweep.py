@@ -41,6 +41,7 @@ class Sweep:
       lanes: networks side by side on each device; "tune" times a few widths first and remembers the
         best for this device and program.
       seed: the root of all random numbers.
+      part: run only the k-th of n parts of the networks, for job arrays; jdl merge joins the parts.
       no_plot: draw no picture.
     """
 
@@ -72,6 +73,7 @@ class Sweep:
         int | Literal["tune"] | None, arg("N|tune", "(default: chosen to suit the device)")
     ] = None
     seed: Annotated[int, arg("N")] = 0
+    part: Annotated[str | None, arg("K/N", "(default: all)")] = None
     no_plot: bool = False
 
     def run(self) -> int:
@@ -81,6 +83,7 @@ class Sweep:
         from jdl.engine.devices import use_all_cores
 
         use_all_cores()
+        part = _part(self.part)
         random = self.search in ("random", "sobol")
         random |= self.search == "auto" and self.trials is not None
         space = task.sweep_space(
@@ -108,6 +111,7 @@ class Sweep:
             "epochs": epochs,
             "batch_size": batch_size,
             "seed": self.seed,
+            **({"part": part} if part else {}),
         }
         names = [Path(self.task.data).stem, self.task.model]
         out = self.out or folder.default(names, specification, dataset)
@@ -132,9 +136,20 @@ class Sweep:
                 out=out,
                 devices=self.devices,
                 lanes=self.lanes,
+                part=part,
             )
         summary.show(results, out, fresh=fresh, plot=not self.no_plot)
         return 0
+
+
+def _part(given: str | None) -> tuple[int, int] | None:
+    """The numbers of `--part 3/16`."""
+    if given is None:
+        return None
+    number, slash, of = given.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal()):
+        raise ValueError(f"`--part` must be as 3/16: part 3 of 16, got --part {given}.")
+    return int(number), int(of)
 
 
 def _stopping(name: str) -> Any:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from jdl._paths import expanded
 from jdl.engine import checksums
 from jdl.engine.database import StoreError
+from jdl.engine.differences import differences
 from jdl.engine.events import Record
 from jdl.engine.names import check_metrics, quoted
 from jdl.engine.tables import Tables
@@ -74,10 +75,10 @@ class Journal(Tables):
         found = self.specification()
         wanted = json.loads(json.dumps(specification))
         if found is not None:
-            if differences := _differences(_flat(found), _flat(wanted)):
+            if different := differences(found, wanted):
                 raise StoreError(
                     f"{self.folder} holds a run of another specification:\n"
-                    + "\n".join(differences)
+                    + "\n".join(different)
                     + "\nGive another folder, or the same arguments to resume that run."
                 )
             return True
@@ -184,11 +185,51 @@ class Journal(Tables):
                 self._db.execute("INSERT INTO events VALUES (?, ?, 0, NULL)", (turn, record.kind))
             self._db.executemany("INSERT OR REPLACE INTO states VALUES (?, ?, NULL, ?)", states)
             if states:
-                self._db.execute(
-                    "DELETE FROM states WHERE trial NOT IN"
-                    " (SELECT trial FROM states ORDER BY score DESC, trial LIMIT ?)",
-                    (keep,),
-                )
+                self._prune(keep)
+
+    def _prune(self, keep: int) -> None:
+        self._db.execute(
+            "DELETE FROM states WHERE trial NOT IN"
+            " (SELECT trial FROM states ORDER BY score DESC, trial LIMIT ?)",
+            (keep,),
+        )
+
+    def absorb(self, part: Tables, first: int, turn: int, keep: int) -> int:
+        """Copies the trials of another run of the same metrics, after those that are here.
+
+        Args:
+          part: the other run.
+          first: the number that its first trial gets.
+          turn: the last one here, after which its turns come.
+          keep: how many of the best states to keep.
+
+        Returns:
+          The last turn.
+        """
+        columns = ("trial", "config", "status", "steps", "final", "started", "lane", "ended")
+        trials = part.rows("trials", columns)
+        reports = part.rows("reports", ("trial", "step", "turn", *map(quoted, self.metrics)))
+        states = part.rows("states", ("trial", "score", "state"))
+        places = ", ?" * len(self.metrics)
+        with self._writing():
+            self._db.executemany(
+                f"INSERT INTO trials ({', '.join(columns)}, asked)"
+                f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, {FIRST})",
+                [
+                    (trial + first, *row, start + turn, lane, end + turn)
+                    for trial, *row, start, lane, end in trials
+                ],
+            )
+            self._db.executemany(
+                f"INSERT INTO reports VALUES (?, ?, ?, NULL{places})",
+                [(trial + first, step, at + turn, *row) for trial, step, at, *row in reports],
+            )
+            self._db.executemany(
+                "INSERT INTO states VALUES (?, ?, NULL, ?)",
+                [(trial + first, *row) for trial, *row in states],
+            )
+            self._prune(keep)
+        return turn + part.notes()["turn"]
 
     def sync(self) -> None:
         """Makes sure that all records are on the disk, not only in the system's cache."""
@@ -287,35 +328,3 @@ def _turn(turn: int, reports: list[Any], ended: list[Any], events: list[Any]) ->
 def _by_turn(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
     for turn, group in itertools.groupby(rows, key=lambda row: row[0]):
         yield turn, [row[1:] for row in group]
-
-
-# What a program is traced from besides make_trial.
-_TRACED = ("batch_size", "data", "diverged_above", "report_every", "space", "steps")
-
-
-def _differences(there: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What differs, a line each; a program only where nothing else says why it does."""
-    keys = [key for key in sorted({*there, *now}) if there.get(key) != now.get(key)]
-    said = any(key.partition(".")[0] in _TRACED for key in keys)
-    lines = []
-    for key in keys:
-        program = key.removeprefix("programs.")
-        if program == key:
-            of = ", by `steps` or `epochs`" if key == "steps" else ""
-            lines.append(
-                f"  {key}: {there.get(key, 'nothing')} there, {now.get(key, 'nothing')} now{of}"
-            )
-        elif not said:
-            which = f" for {program}" if program else ""
-            lines.append(f"  make_trial{which} computes something else now")
-    return lines
-
-
-def _flat(value: Any, path: str = "") -> dict[str, str]:
-    """The entries of nested dicts by their dotted path, as JSON."""
-    if not isinstance(value, dict):
-        return {path: json.dumps(value)}
-    flat: dict[str, str] = {}
-    for key, inner in value.items():
-        flat |= _flat(inner, f"{path}.{key}" if path else str(key))
-    return flat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,13 @@ class Tables(Database):
         with self._readable():
             row = self._db.execute("SELECT value FROM meta WHERE key='specification'").fetchone()
             return json.loads(row[0]) if row else None
+
+    def rows(self, table: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Columns of a table as they are stored, by trial."""
+        with self._readable():
+            order = "trial, step" if table == "reports" else "trial"
+            query = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}"
+            return self._db.execute(query).fetchall()
 
     def notes(self) -> dict[str, Any]:
         """The facts that `note` recorded."""

@@ -19,6 +19,7 @@ from jdl.sweep.dimension import (
 )
 from jdl.sweep.halving import bracket_sizes, hyperband, successive_halving
 from jdl.sweep.optuna import export_study, optuna_search
+from jdl.sweep.parts import merge
 from jdl.sweep.population import Population, pbt
 from jdl.sweep.records import Summary, TrialResult
 from jdl.sweep.results import Results, read
@@ -33,6 +34,7 @@ __all__ = [
     # the main job
     "run",
     "read",
+    "merge",
     "Results",
     "TrialResult",
     "Summary",

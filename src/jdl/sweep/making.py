@@ -48,7 +48,7 @@ class Making(NamedTuple):
     say: Callable[[str], None]
 
     def group(
-        self, static: Static, configs: Sequence[Config], example: Queued, expected: int
+        self, static: Static, configs: Sequence[Config], example: Queued, expected: int, whole: int
     ) -> Group:
         """The group of some static values.
 
@@ -57,6 +57,7 @@ class Making(NamedTuple):
           configs: of its first trials.
           example: the first of them.
           expected: an estimate of how many trials it will have.
+          whole: how many it has in all parts of the sweep.
 
         Raises:
           ValueError: the trial cannot run as a lane.
@@ -71,7 +72,12 @@ class Making(NamedTuple):
         if label in self.plans:
             return Group(label, work, shapes, Plan(**self.plans[label]))
         width = self._width(len(configs))
-        plan = make_plan(work, shapes, expected, self.mesh, None if width == "tune" else width)
+        given = None if width == "tune" else width
+        # The last bits may depend on the width, so a part takes that of the whole sweep, unless
+        # its trials would leave most lanes idle.
+        plan = make_plan(work, shapes, whole, self.mesh, given)
+        if 2 * expected < plan.lanes * plan.devices:
+            plan = make_plan(work, shapes, expected, self.mesh, given)
         if width == "tune":
             data = splits_of(self.data)
             plan = tuned(work, shapes, plan, expected, self.mesh, example.numbers, data, self.say)

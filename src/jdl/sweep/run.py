@@ -28,6 +28,7 @@ from jdl.engine.snapshot import SNAPSHOT
 from jdl.engine.workload import make_workload, splits_of
 from jdl.sweep.by_configuration import by_configuration
 from jdl.sweep.making import MakeTrial, Making
+from jdl.sweep.parts import Part, take_part
 from jdl.sweep.population import Population
 from jdl.sweep.results import Results
 from jdl.sweep.search import Config, Search, make_search
@@ -62,6 +63,7 @@ def run(
     checkpoint_seconds: float = 30.0,
     eval_batch_size: int = 1024,
     diverged_above: float = 1e6,
+    part: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> Results:
     """Trains every trial of a search space, many at once, and gives their results.
@@ -111,6 +113,10 @@ def run(
       diverged_above: a trial has diverged when its loss is not finite, or is
         above this many times its first loss (or this number, if that is
         larger); inf judges by finiteness alone.
+      part: `(k, n)` runs the k-th of n parts of the trials, for job arrays; `merge` makes
+        one run of all parts, bit for bit that of the whole where `lanes` is given or parts
+        are large. It works with searches that do not learn, and without `stopping`,
+        `population` and `target`, which compare trials of all parts.
       progress: show a progress line on standard error.
 
     Raises:
@@ -140,6 +146,16 @@ def run(
         )
     dataset = check(Dataset(*data))
     searcher = search if isinstance(search, Search) else make_search(search, parsed, trials, seed)
+    own: Part | None = None
+    if part is not None:
+        for name, given in (
+            ("stopping", stopping), ("population", population), ("target", target)
+        ):  # fmt: skip
+            if given is not None:
+                raise ValueError(
+                    f"`{name}` compares trials of all parts, so it cannot be used with `part`."
+                )
+        searcher, own = take_part(searcher, parsed, trials, part)
     workload = functools.partial(
         make_workload,
         data=dataset,
@@ -162,7 +178,7 @@ def run(
         plans=recorded_plans(out),
         say=shown.say,
     )
-    source = Trials(making, parsed, searcher, trials=trials)
+    source = Trials(making, parsed, searcher, trials=None if own else trials, part=own)
     supply = source.supply()
     groups = supply.first.groups
     _check_deciders(source, searcher, stopping, population)
@@ -187,6 +203,8 @@ def run(
         "diverged_above": diverged_above,
         "data": fingerprint(dataset),
     } | judged_by.to_json()
+    if own is not None:
+        specification["part"] = own.to_json()
     policy = Policy(
         work.reports,
         work.report_every,
@@ -198,7 +216,7 @@ def run(
     journal = Journal(out)
     try:
         plans = {group.label: group.plan._asdict() for group in groups}
-        if journal.begin(specification, reported, supply.first.configs, plans=plans):
+        if journal.begin(specification, reported, supply.first.configs, plans=plans, keep=keep):
             journal.check_asked(supply.first.configs, searcher.name)
             total = source.count or "many"
             shown.say(f"Resuming {out}: {ended(journal)} of {total} trials had ended.")

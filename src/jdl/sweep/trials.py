@@ -14,6 +14,7 @@ from jdl.engine.supply import Given, Supply
 from jdl.sweep.by_configuration import Numbered
 from jdl.sweep.dimension import REPEATS
 from jdl.sweep.making import Making, Static
+from jdl.sweep.parts import Part
 from jdl.sweep.search import Config, Search
 from jdl.sweep.space import Space, as_scalars, seed_axis, split_static
 
@@ -31,18 +32,20 @@ class Trials:
         search: Search,
         *,
         trials: int | None,
+        part: Part | None = None,
     ):
-        """Takes the parts that make trials.
+        """Takes what makes trials.
 
         Args:
           making: makes groups.
           space: the parsed space.
           search: gives the configurations.
           trials: their maximum number.
+          part: of a larger sweep that `search` gives the configurations of.
         """
         self._making, self._space, self._search = making, space, search
         self._most = math.inf if trials is None else trials
-        self._axis = seed_axis(space)
+        self._axis, self._part = seed_axis(space), part
         self.numbered = Numbered(space)
         self._by_static: dict[Static, Group] = {}
         self._running: dict[int, Config] = {}  # trials that have not ended
@@ -92,7 +95,7 @@ class Trials:
         static, numbers = split_static(self._space, config)
         if static not in self._by_static:
             example = Queued(0, as_scalars(numbers), 0)
-            self._by_static[static] = self._making.group(static, [config], example, 1)
+            self._by_static[static] = self._making.group(static, [config], example, 1, 1)
         return self._by_static[static].shapes.lane.state
 
     def _left(self) -> float:
@@ -125,11 +128,11 @@ class Trials:
     def _sort(self, given: Sequence[tuple[int, Config]]) -> list[tuple[str, Queued]]:
         """Finds the group of each trial, and makes the groups that are missing."""
         by_static: dict[Static, list[Config]] = {}
-        trials = []
+        trials, first = [], self._part.first if self._part else 0
         for trial, config in given:
             static, numbers = split_static(self._space, config)
             by_static.setdefault(static, []).append(config)
-            stream = config[self._axis] if self._axis else trial
+            stream = config[self._axis] if self._axis else trial + first
             trials.append((static, Queued(trial, as_scalars(numbers), stream)))
         new = []
         for static, configs in by_static.items():
@@ -137,7 +140,8 @@ class Trials:
             if static not in self._by_static:
                 example = next(queued for s, queued in trials if s == static)
                 expected = self._expected(len(configs))
-                group = self._making.group(static, configs, example, expected)
+                whole = self._part.by_program[static] if self._part else expected
+                group = self._making.group(static, configs, example, expected, whole)
                 self._by_static[static] = group
                 _check_metrics(self.groups)
                 new.append(group)
