@@ -104,6 +104,7 @@ def test_every_lane_program_lowers_for_accelerators(name, platform):
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_a_kernel_for_each_lane_is_a_product_on_accelerators(platform):
-    text, _ = lane_program("cnn", platform)
+@pytest.mark.parametrize("name", ["cnn", "resnet", "vgg"])
+def test_a_kernel_for_each_lane_is_a_product_on_accelerators(name, platform):
+    text, _ = lane_program(name, platform)
     assert operands(text, "dot_general") and not operands(text, "convolution")

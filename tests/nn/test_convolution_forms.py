@@ -33,6 +33,8 @@ CASES = {
     "grouped": ((2, 4, 5, 6), (3, 2, 2, 9), (1, 2), "SAME", 1, 3),
     "pairs": ((2, 4, 5, 4), (3, 1, 2, 6), 1, "SAME", 1, 2),
     "blocks": ((2, 3, 4, 72), (2, 2, 12, 6), 1, "SAME", 1, 6),
+    "depthwise": ((2, 5, 6, 3), (3, 2, 1, 3), (2, 1), ((1, 0), 1), (1, 2), 3),
+    "multiplied": ((2, 4, 5, 3), (3, 3, 1, 6), 1, "SAME", 1, 3),
 }  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def test_output_and_gradients_are_those_of_a_loop(x64, name):
         np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["dilated", "left_over", "pairs"])
+@pytest.mark.parametrize("name", CASES)
 def test_the_forms_for_accelerators_are_the_same(x64, name):
     x_shape, k_shape, stride, padding, dilation, groups = CASES[name]
     pads = paddings(padding, x_shape[1:3], k_shape[:2], pair(stride), pair(dilation))
@@ -93,18 +95,20 @@ def test_the_forms_for_accelerators_are_the_same(x64, name):
 
     @jax.jit
     def run(given):
-        alone, laned = {}, {}
+        found = {role: [] for role in given}
         for role, (a, b) in given.items():
             this = spec._replace(missing=role)
-            alone[role] = on_accelerator(a[1], b[1], this)
-            laned[role] = on_accelerator(a, b[1], this._replace(laned=(True, False)))[1]
-        return alone, laned
+            found[role].append(on_accelerator(a[1], b[1], this))
+            found[role].append(on_accelerator(a, b, this._replace(laned=(True, True)))[1])
+            found[role].append(on_accelerator(a, b[1], this._replace(laned=(True, False)))[1])
+            found[role].append(on_accelerator(a[1], b, this._replace(laned=(False, True)))[1])
+        return found
 
-    alone, laned = run(given)
+    found = run(given)
     outputs = loop(x[1], k[1], y[1], pair(stride), pads, pair(dilation), groups)
     for role, expected in zip(("output", "input", "kernel"), outputs, strict=True):
-        np.testing.assert_allclose(alone[role], expected, rtol=1e-10, atol=1e-10)
-        np.testing.assert_allclose(laned[role], expected, rtol=1e-10, atol=1e-10)
+        for got in found[role]:
+            np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("laned", [(True, False), (False, True), (True, True)])

@@ -202,21 +202,59 @@ def test_gradients_of_a_batch_that_is_sharded_explicitly(x64, lanes):
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)
 
 
+def operations(platform, function, *shapes):
+    """The types of the convolutions and products that a platform is asked for."""
+    arrays = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
+    text = jax.jit(function).trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
+    assert "gather" not in text
+    lines = [line for line in text.splitlines() if "convolution" in line or "dot_gen" in line]
+    return [line[line.rindex(": (") + 3 :] for line in lines if ": (" in line]
+
+
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_an_accelerator_is_given_one_convolution_or_for_lanes_a_product(platform):
-    def operations(function, *shapes):
-        arrays = [jax.ShapeDtypeStruct(shape, "float32") for shape in shapes]
-        text = jax.jit(function).trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
-        lines = [line for line in text.splitlines() if "convolution" in line or "dot_gen" in line]
-        return [line[line.rindex(": (") + 3 :] for line in lines if ": (" in line]
-
     x, k = (4, 5, 6, 2), (3, 2, 2, 7)
-    assert operations(nn.convolve, x, k) == [
+    assert operations(platform, nn.convolve, x, k) == [
         "tensor<4x5x6x2xf32>, tensor<3x2x2x7xf32>) -> tensor<4x5x6x7xf32>"
     ]
-    assert operations(jax.vmap(nn.convolve, (None, 0)), x, (9, *k)) == [
+    assert operations(platform, jax.vmap(nn.convolve, (None, 0)), x, (9, *k)) == [
         "tensor<4x5x6x12xf32>, tensor<9x12x7xf32>) -> tensor<4x5x6x9x7xf32>"
     ]
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_lanes_are_gathered_along_one_axis_where_that_makes_fewer_copies(platform):
+    """Three copies of 5 channels in, three of 7 features out, instead of nine; not with stride."""
+    x, k = (9, 4, 5, 6, 5), (9, 3, 3, 5, 7)
+    pull = lambda x, k, y: jax.vjp(jax.vmap(nn.convolve), x, k)[1](y)  # noqa: E731
+    assert operations(platform, jax.vmap(nn.convolve), x, k) == [
+        "tensor<9x4x5x6x15xf32>, tensor<9x15x21xf32>) -> tensor<9x4x5x6x21xf32>"
+    ]
+    assert sorted(operations(platform, pull, x, k, (9, 4, 5, 6, 7))) == [
+        "tensor<9x4x5x6x21xf32>, tensor<9x15x21xf32>) -> tensor<9x4x5x6x15xf32>",
+        "tensor<9x4x5x6x21xf32>, tensor<9x4x5x6x15xf32>) -> tensor<9x21x15xf32>",
+    ]
+    strided = jax.vmap(lambda x, k: nn.convolve(x, k, stride=2))
+    assert operations(platform, strided, x, k) == [
+        "tensor<9x4x3x3x45xf32>, tensor<9x45x7xf32>) -> tensor<9x4x3x3x7xf32>"
+    ]
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_depthwise_lanes_are_neither_products_nor_grouped_convolutions(platform):
+    conv = jax.vmap(lambda x, k: nn.convolve(x, k, groups=6))
+    grads = jax.grad(lambda x, k: (conv(x, k) ** 2).sum(), (0, 1))
+    assert operations(platform, grads, (3, 2, 5, 5, 6), (3, 3, 3, 1, 6)) == []
+
+
+def test_what_the_forward_gathers_is_not_kept_for_the_gradient():
+    """XLA would share it, had the kernel's gradient not its own copy, after the cotangent."""
+    conv = jax.vmap(nn.convolve)
+    shapes = [jax.ShapeDtypeStruct(s, "float32") for s in ((3, 2, 4, 4, 5), (3, 3, 3, 5, 5))]
+    for wanted, barriers in ((0, 0), (1, 1)):
+        grad = jax.jit(jax.grad(lambda x, k: (conv(x, k) ** 2).sum(), wanted))
+        text = grad.trace(*shapes).lower(lowering_platforms=("cuda",)).as_text()
+        assert text.count("optimization_barrier") == barriers
 
 
 def test_operations_are_counted_in_each_role():

@@ -1,57 +1,93 @@
 """How a convolution and its two gradients are computed on a GPU or TPU, and why so.
 
-`lax.conv` and its own gradients, alone. Lanes would make it a grouped convolution, whose
-gradients are slow there too; a product of matrices has batches by nature.
+Alone it is `lax.conv` and its own gradients. Lanes would make it a grouped convolution, whose
+gradients are slow there too; a product of matrices has batches by nature. Patches of a whole
+window are copies of every pixel, nine for 3x3; gathered along one axis and added up along the
+other, `y[i] = sum over a of (patches of row i + a) @ kernel[a]` with all `a` in one product,
+there are three copies of the input and three of the output.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
-from jdl.nn.convolution_spec import LAYOUT, Spec, patches, transposed
+from jdl.nn.convolution_spec import LAYOUT, Spec, transposed
 
 
 def on_accelerator(a: Any, b: Any, spec: Spec) -> Any:
     """What is missing, from the two that are given, in the form for GPU and TPU."""
-    values = dict(zip(spec.given, (a, b)))
-    alone = spec._replace(laned=(False, False))
     if any(spec.laned):
+        if spec.missing == "kernel":
+            # Or else what the forward gathered of `a` would be kept for this, which is what
+            # takes memory; to gather it again takes little.
+            a, _ = lax.optimization_barrier((a, b))
         axes = tuple(0 if laned else None for laned in spec.laned)
-        form = on_accelerator if spec.groups > 1 else _product
-        return jax.vmap(lambda a, b: form(a, b, alone), axes)(a, b)
-
-    def conv(x: Any, k: Any) -> Any:
-        return lax.conv_general_dilated(
-            x,
-            k,
-            spec.stride,
-            spec.padding,
-            rhs_dilation=spec.dilation,
-            feature_group_count=spec.groups,
-            dimension_numbers=LAYOUT,
-        )
-
-    return _by_role(conv, values, spec)
+        alone = spec._replace(laned=(False, False))
+        return jax.vmap(lambda a, b: _by_role(_products, a, b, alone), axes)(a, b)
+    return _by_role(_lax, a, b, spec)
 
 
-def _product(a: Any, b: Any, spec: Spec) -> Any:
-    """The convolution as a product of patches and the kernel as a matrix."""
-
-    def conv(x: Any, k: Any) -> Any:
-        return patches(x, spec) @ k.reshape(-1, k.shape[-1])
-
-    return _by_role(conv, dict(zip(spec.given, (a, b))), spec)
-
-
-def _by_role(conv: Any, values: dict[str, Any], spec: Spec) -> Any:
-    """`conv(x, k)`, or its transpose in the one that is missing."""
+def _by_role(form: Any, a: Any, b: Any, spec: Spec) -> Any:
+    """`form(x, k, spec)`, or its transpose in the one that is missing."""
     if spec.missing == "output":
-        return conv(values["input"], values["kernel"])
-    a, b = values.values()
-    shape, y = spec.shapes(a.shape, b.shape)[spec.missing], values["output"]
+        return form(a, b, spec)
+    shape = spec.shapes(a.shape, b.shape)[spec.missing]
     if spec.missing == "input":
-        return transposed(lambda x: conv(x, values["kernel"]), shape, y)
-    return transposed(lambda k: conv(values["input"], k), shape, y)
+        return transposed(lambda x: form(x, a, spec), shape, b)
+    return transposed(lambda k: form(a, k, spec), shape, b)
+
+
+def _lax(x: Any, k: Any, spec: Spec) -> Any:
+    return lax.conv_general_dilated(
+        x,
+        k,
+        spec.stride,
+        spec.padding,
+        rhs_dilation=spec.dilation,
+        feature_group_count=spec.groups,
+        dimension_numbers=LAYOUT,
+    )
+
+
+def _products(x: Any, k: Any, spec: Spec) -> Any:
+    """Products of pixels and the kernel as a matrix, with as few copies of pixels as possible."""
+    groups, (down, across), features = spec.groups, spec.window, k.shape[3]
+    rows, columns = (functools.partial(_seen, spec=spec, axis=axis) for axis in (0, 1))
+    if groups == x.shape[3] == features:
+        # No sum over channels, and so no product of matrices: XLA fuses it into one pass.
+        return sum(
+            columns(row, j) * k[i : i + 1, j : j + 1]
+            for i in range(down)
+            for row in [rows(x, i)]
+            for j in range(across)
+        )
+    if groups > 1:
+        x, k = (v.reshape(*v.shape[:3], groups, -1) for v in (x, k))
+        form = functools.partial(_products, spec=spec._replace(groups=1))
+        y = jax.vmap(form, (3, 3), 3)(x, k)
+        return y.reshape(*y.shape[:3], -1)
+    gathered = across * x.shape[3]
+    if spec.output[0] * down * gathered <= spec.image[0] * (gathered + down * features):
+        x = jnp.concatenate([rows(x, i) for i in range(down)], axis=3)
+        k = k.transpose(1, 0, 2, 3).reshape(1, across, -1, features)
+        down = 1
+    x = jnp.concatenate([columns(x, j) for j in range(across)], axis=3)
+    y = x @ k.transpose(1, 2, 0, 3).reshape(x.shape[3], -1)
+    if down == 1:
+        return y
+    return sum(rows(part, i) for i, part in enumerate(lax.split(y, [features] * down, 3)))
+
+
+def _seen(x: Any, tap: int, spec: Spec, axis: int) -> Any:
+    """Of `x`, along an axis of space, the pixels that a tap of the window reads: one an output."""
+    first = tap * spec.dilation[axis] - spec.padding[axis][0]
+    last = first + (spec.output[axis] - 1) * spec.stride[axis]
+    edges = [(0, 0, 0)] * 4
+    edges[1 + axis] = (-first, last + 1 - spec.image[axis], 0)
+    x = lax.pad(x, jnp.zeros((), x.dtype), edges)
+    return lax.slice_in_dim(x, 0, None, spec.stride[axis], 1 + axis)

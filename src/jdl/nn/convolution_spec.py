@@ -93,22 +93,6 @@ class Spec(NamedTuple):
         return self.stride == self.dilation == (1, 1)
 
 
-def patches(x: Any, spec: Spec) -> Any:
-    """For each window its pixels side by side: `(batch, *spec.output, window * channels)`."""
-    return jnp.concatenate(taps(x, spec), axis=-1)
-
-
-def taps(x: Any, spec: Spec) -> list[Any]:
-    """For each tap of the window the pixels that it reads: `(batch, *spec.output, channels)`."""
-    x = padded(x, *reached(spec))
-    (height, width), (down, right) = spec.output, spec.stride
-    return [
-        x[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
-        for i in range(0, spec.reach[0] + 1, spec.dilation[0])
-        for j in range(0, spec.reach[1] + 1, spec.dilation[1])
-    ]
-
-
 def reached(spec: Spec) -> tuple[tuple[int, int], tuple[int, int]]:
     """The padding to the last pixel that a window reads: negative where the stride leaves some."""
     before = [low for low, _ in spec.padding]
@@ -126,4 +110,4 @@ def padded(x: Any, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
 def transposed(linear: Callable[[Any], Any], shape: tuple[int, ...], cotangent: Any) -> Any:
     """The transpose of a linear function of an array of `shape`."""
     zeros = vary_over(varying(cotangent), jnp.zeros(shape, cotangent.dtype))
-    return jax.vjp(linear, zeros)[1](cotangent)[0]
+    return jax.linear_transpose(linear, zeros)(cotangent)[0]
