@@ -2,7 +2,9 @@
 
 `python bench/convolution.py` prints a table and writes results/convolution.json. A step is
 forward, backward and Adam on a batch of 32; jdl's and plain JAX's run inside `lax.scan`. `cnn` is
-conv3x3(16)-pool-conv3x3(32)-pool-dense(10) on 28x28x1, `resnet` ResNet-20 on 32x32x3. Plain JAX
+conv3x3(16)-pool-conv3x3(32)-pool-dense(10) on 28x28x1, `resnet` ResNet-20 on 32x32x3. The others
+are two convolutions, the mean over space and dense(10): `sequence` 1-D, 5 wide, of 128 steps with
+32 channels, `depthwise` and `grouped` (4 groups) 3x3, of 16x16 pixels with 64 channels. Plain JAX
 is the same model with `lax.conv_general_dilated` and `lax.reduce_window`. `a batch on 2 devices`
 is one trial whose batch two JAX devices share, as in `train.fit(devices=2)`; `lanes` are so many
 trials, vmapped on each of two JAX devices as the sweep engine runs them; the time is per
@@ -14,6 +16,7 @@ less than its wall time does.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import subprocess
@@ -23,7 +26,12 @@ from typing import Any
 from unittest import mock
 
 BATCH = 32
-IMAGES = {"cnn": (28, 28, 1), "resnet": (32, 32, 3), "vgg": (32, 32, 3)}
+IMAGES = {
+    "cnn": (28, 28, 1), "resnet": (32, 32, 3), "vgg": (32, 32, 3),
+    "sequence": (128, 32), "depthwise": (16, 16, 64), "grouped": (16, 16, 64),
+}  # fmt: skip
+# Window and groups of the models of two convolutions.
+PAIRS = {"sequence": (5, 1), "depthwise": (3, 64), "grouped": (3, 4)}
 # model, implementation, lanes (0: one trial on one device with all cores), steps a turn.
 CONTESTANTS = {
     "cnn jdl": ("cnn", "jdl", 0, 100),
@@ -40,6 +48,16 @@ CONTESTANTS = {
     "resnet PyTorch": ("resnet", "torch", 0, 8),
     "resnet PyTorch, channels last": ("resnet", "torch last", 0, 8),
 }
+for _name in PAIRS:
+    CONTESTANTS |= {
+        f"{_name} jdl": (_name, "jdl", 0, 40),
+        f"{_name} jdl, 8 lanes": (_name, "jdl", 8, 8),
+        f"{_name} plain JAX": (_name, "plain", 0, 4),
+        f"{_name} plain JAX, vmap of 8": (_name, "plain vmap", 8, 1),
+        f"{_name} PyTorch": (_name, "torch", 0, 40),
+    }
+    if len(IMAGES[_name]) == 3:
+        CONTESTANTS[f"{_name} PyTorch, channels last"] = (_name, "torch last", 0, 40)
 # What is compared with what: theirs / ours, and the target.
 RATIOS = {
     "cnn: plain JAX / jdl": (["cnn plain JAX"], "cnn jdl", 12.0),
@@ -58,6 +76,14 @@ RATIOS = {
         ["resnet PyTorch", "resnet PyTorch, channels last"], "resnet jdl, 2 lanes", 1.0,
     ),
 }  # fmt: skip
+for _name in PAIRS:
+    _torch = [name for name in CONTESTANTS if name.startswith(f"{_name} PyTorch")]
+    for _ours in (f"{_name} jdl", f"{_name} jdl, 8 lanes"):
+        RATIOS[f"PyTorch / {_ours}"] = (_torch, _ours, 1.0)
+    RATIOS[f"plain JAX / {_name} jdl"] = ([f"{_name} plain JAX"], f"{_name} jdl", 1.0)
+    RATIOS[f"vmap of plain JAX / {_name} jdl, 8 lanes"] = (
+        [f"{_name} plain JAX, vmap of 8"], f"{_name} jdl, 8 lanes", 1.0,
+    )  # fmt: skip
 
 
 def jax_program(model_name: str, implementation: str, lanes: int, steps: int) -> Any:
@@ -123,17 +149,27 @@ def build(name: str, plain: bool) -> Any:
 
     from jdl import models, nn
 
-    def convolve(x: Any, kernel: Any, *, stride: Any, padding: Any, **_: Any) -> Any:
-        edges = padding if isinstance(padding, str) else [(padding, padding)] * 2
+    def convolve(
+        x: Any, kernel: Any, *, stride: Any, padding: Any, groups: int = 1, **_: Any
+    ) -> Any:
+        rank = x.ndim - 2
+        edges = padding if isinstance(padding, str) else [(padding, padding)] * rank
+        layout = ("NHWC", "HWIO", "NHWC") if rank == 2 else ("NWC", "WIO", "NWC")
         return lax.conv_general_dilated(
-            x, kernel, (stride, stride), edges, dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+            x, kernel, (stride,) * rank, edges,
+            feature_group_count=groups, dimension_numbers=layout,
+        )  # fmt: skip
 
     def max_pool(window: int) -> Any:
         size = (1, window, window, 1)
         return lambda x: lax.reduce_window(x, -jnp.inf, lax.max, size, size, "VALID")
 
-    make = {"cnn": models.cnn, "resnet": models.resnet, "vgg": models.vgg}[name]
+    def pair(classes: int) -> Any:
+        (window, groups), channels = PAIRS[name], IMAGES[name][-1]
+        convs = [nn.conv(channels, window, groups=groups) for _ in range(2)]
+        return nn.chain(convs[0], nn.relu, convs[1], nn.relu, nn.global_avg_pool, nn.dense(classes))
+
+    make = {"cnn": models.cnn, "resnet": models.resnet, "vgg": models.vgg}.get(name, pair)
     if not plain:
         return make(10)
     # For good: the layers look these names up when they are applied.
@@ -176,6 +212,18 @@ def torch_program(model_name: str, channels_last: bool, steps: int) -> Any:
             nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
             nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
         )  # fmt: skip
+    elif model_name in PAIRS:
+        (window, groups), channels = PAIRS[model_name], IMAGES[model_name][-1]
+        flat = len(IMAGES[model_name]) == 2
+        conv = functools.partial(
+            nn.Conv1d if flat else nn.Conv2d,
+            channels, channels, window, padding=window // 2, groups=groups,
+        )  # fmt: skip
+        mean = nn.AdaptiveAvgPool1d(1) if flat else nn.AdaptiveAvgPool2d(1)
+        model = nn.Sequential(
+            conv(), nn.ReLU(inplace=True), conv(), nn.ReLU(inplace=True),
+            mean, nn.Flatten(), nn.Linear(channels, 10),
+        )  # fmt: skip
     else:
         first = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
         sizes = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)]
@@ -183,8 +231,8 @@ def torch_program(model_name: str, channels_last: bool, steps: int) -> Any:
         model = nn.Sequential(
             *first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)
         )
-    height, width, channels = IMAGES[model_name]
-    x, y = torch.randn(BATCH, channels, height, width), torch.randint(0, 10, (BATCH,))
+    *space, channels = IMAGES[model_name]
+    x, y = torch.randn(BATCH, channels, *space), torch.randint(0, 10, (BATCH,))
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -295,11 +343,11 @@ def main() -> None:
     for name, found in ratios.items():
         least, middle, most = found["wall"]
         print(
-            f"{name:34} {middle:6.2f} ({least:.2f} to {most:.2f}), processor time "
+            f"{name:44} {middle:6.2f} ({least:.2f} to {most:.2f}), processor time "
             f"{found['cpu'][1]:.2f}, target {found['target']}"
         )
     compiling = {}
-    for model in IMAGES:
+    for model in ("cnn", "resnet", "vgg"):
         seconds = {lanes: compile_seconds(model, lanes) for lanes in (4, 64)}
         compiling[model] = seconds
         print(f"{model}: compiles 64 lanes in {seconds[64] / seconds[4]:.2f} times 4 lanes' time")

@@ -34,6 +34,7 @@ CASES = {
     "pairs": ((2, 4, 5, 4), (3, 1, 2, 6), 1, "SAME", 1, 2),
     "blocks": ((2, 3, 4, 72), (2, 2, 12, 6), 1, "SAME", 1, 6),
     "depthwise": ((2, 5, 6, 3), (3, 2, 1, 3), (2, 1), ((1, 0), 1), (1, 2), 3),
+    "depthwise_64": ((2, 5, 4, 64), (2, 3, 1, 64), (1, 2), "SAME", (2, 1), 64),
     "multiplied": ((2, 4, 5, 3), (3, 3, 1, 6), 1, "SAME", 1, 3),
 }  # fmt: skip
 
@@ -256,3 +257,14 @@ def test_a_strided_gradient_of_the_input_computes_no_more_than_its_phases():
         if equation.primitive.name == "conv_general_dilated"
     ]
     assert outputs == [(2, 5, 3, 120)]
+
+
+def test_depthwise_of_many_channels_is_no_convolution():
+    for channels, features, groups, expected in [
+        (64, 64, 64, 0), (63, 63, 63, 1), (64, 128, 64, 1), (128, 128, 64, 1),
+    ]:  # fmt: skip
+        x, k = (2, 8, 8, channels), (3, 3, channels // groups, features)
+        y = (2, 8, 8, features)
+        for missing, operands in (("output", (x, k)), ("input", (k, y)), ("kernel", (x, y))):
+            found = convolutions(missing, *operands, groups=groups, space=(8, 8))
+            assert len(found) == expected

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdl.nn.convolution_spec import LAYOUT, Spec, transposed
+from jdl.nn.convolution_spec import LAYOUT, Spec, by_role, seen, tap_by_tap
 
 
 def on_accelerator(a: Any, b: Any, spec: Spec) -> Any:
@@ -28,18 +28,8 @@ def on_accelerator(a: Any, b: Any, spec: Spec) -> Any:
             a, _ = lax.optimization_barrier((a, b))
         axes = tuple(0 if laned else None for laned in spec.laned)
         alone = spec._replace(laned=(False, False))
-        return jax.vmap(lambda a, b: _by_role(_products, a, b, alone), axes)(a, b)
-    return _by_role(_lax, a, b, spec)
-
-
-def _by_role(form: Any, a: Any, b: Any, spec: Spec) -> Any:
-    """`form(x, k, spec)`, or its transpose in the one that is missing."""
-    if spec.missing == "output":
-        return form(a, b, spec)
-    shape = spec.shapes(a.shape, b.shape)[spec.missing]
-    if spec.missing == "input":
-        return transposed(lambda x: form(x, a, spec), shape, b)
-    return transposed(lambda k: form(a, k, spec), shape, b)
+        return jax.vmap(lambda a, b: by_role(_products, a, b, alone), axes)(a, b)
+    return by_role(_lax, a, b, spec)
 
 
 def _lax(x: Any, k: Any, spec: Spec) -> Any:
@@ -57,20 +47,14 @@ def _lax(x: Any, k: Any, spec: Spec) -> Any:
 def _products(x: Any, k: Any, spec: Spec) -> Any:
     """Products of pixels and the kernel as a matrix, with as few copies of pixels as possible."""
     groups, (down, across), features = spec.groups, spec.window, k.shape[3]
-    rows, columns = (functools.partial(_seen, spec=spec, axis=axis) for axis in (0, 1))
     if groups == x.shape[3] == features:
-        # No sum over channels, and so no product of matrices: XLA fuses it into one pass.
-        return sum(
-            columns(row, j) * k[i : i + 1, j : j + 1]
-            for i in range(down)
-            for row in [rows(x, i)]
-            for j in range(across)
-        )
+        return tap_by_tap(x, k, spec)
     if groups > 1:
         x, k = (v.reshape(*v.shape[:3], groups, -1) for v in (x, k))
         form = functools.partial(_products, spec=spec._replace(groups=1))
         y = jax.vmap(form, (3, 3), 3)(x, k)
         return y.reshape(*y.shape[:3], -1)
+    rows, columns = (functools.partial(seen, spec=spec, axis=axis) for axis in (0, 1))
     gathered = across * x.shape[3]
     if spec.output[0] * down * gathered <= spec.image[0] * (gathered + down * features):
         x = jnp.concatenate([rows(x, i) for i in range(down)], axis=3)
@@ -81,13 +65,3 @@ def _products(x: Any, k: Any, spec: Spec) -> Any:
     if down == 1:
         return y
     return sum(rows(part, i) for i, part in enumerate(lax.split(y, [features] * down, 3)))
-
-
-def _seen(x: Any, tap: int, spec: Spec, axis: int) -> Any:
-    """Of `x`, along an axis of space, the pixels that a tap of the window reads: one an output."""
-    first = tap * spec.dilation[axis] - spec.padding[axis][0]
-    last = first + (spec.output[axis] - 1) * spec.stride[axis]
-    edges = [(0, 0, 0)] * 4
-    edges[1 + axis] = (-first, last + 1 - spec.image[axis], 0)
-    x = lax.pad(x, jnp.zeros((), x.dtype), edges)
-    return lax.slice_in_dim(x, 0, None, spec.stride[axis], 1 + axis)

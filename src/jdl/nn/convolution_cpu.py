@@ -24,8 +24,10 @@ from jax import lax
 from jdl.nn.convolution_spec import (
     LAYOUT,
     Spec,
+    by_role,
     padded,
     reached,
+    tap_by_tap,
     transposed,
 )
 from jdl.nn.sharding import vary_over, varying
@@ -158,6 +160,25 @@ def _kernel(x: Any, y: Any, spec: Spec) -> Any:
     return _output(x.transpose(3, 1, 2, 0), y.transpose(1, 2, 0, 3), swapped).transpose(1, 2, 0, 3)
 
 
+def _depthwise(a: Any, b: Any, spec: Spec) -> Any:
+    """Tap by tap, an image after another.
+
+    With 64 channels it takes 2.2, 2.1 and 3.5 ms (output, input, kernel; 32x16x16x64, 3x3)
+    instead of the 4.0, 4.0 and 10.7 of blocks, with 5x5 half their time; with 32 it gains
+    nothing. The loop keeps XLA from fusing what comes before into this, where it would be
+    computed again for each tap: a step of two such layers takes 100 ms then instead of 15.
+    """
+    values = dict(zip(spec.given, (a, b)))
+    images = {role: v[:, None] for role, v in values.items() if role != "kernel"}
+
+    def one(image: dict[str, Any]) -> Any:
+        first, second = (image.get(role, values[role]) for role in spec.given)
+        return by_role(tap_by_tap, first, second, spec)
+
+    out = lax.map(one, images)
+    return out.sum(0) if spec.missing == "kernel" else out[:, 0]
+
+
 def _grouped(a: Any, b: Any, spec: Spec) -> Any:
     """Neighbouring groups merged into blocks of up to 64 channels, the blocks taken as lanes.
 
@@ -165,11 +186,11 @@ def _grouped(a: Any, b: Any, spec: Spec) -> Any:
     0.85 ms against 2 to 7 ms (2 to 32 groups of 32x16x16x32).
     """
     g = spec.groups
+    shapes = spec.shapes(a.shape, b.shape)
+    if g == shapes["input"][-1] == shapes["output"][-1] and g >= 64:
+        return _depthwise(a, b, spec)
     values = dict(zip(spec.given, (a, b)))
-    if "kernel" in values:
-        wide = values["kernel"].shape[2] * g, values["kernel"].shape[3]
-    else:
-        wide = a.shape[-1], b.shape[-1]
+    wide = shapes["input"][-1], shapes["output"][-1]
     fits = (m for m in range(g, 0, -1) if g % m == 0 and max(wide) * m // g <= 64)
     merged = next(fits, 1)
     blocks, cin, cout = g // merged, wide[0] // g, wide[1] // g

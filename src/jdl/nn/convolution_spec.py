@@ -8,6 +8,7 @@ which is wanted.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -111,3 +112,30 @@ def transposed(linear: Callable[[Any], Any], shape: tuple[int, ...], cotangent: 
     """The transpose of a linear function of an array of `shape`."""
     zeros = vary_over(varying(cotangent), jnp.zeros(shape, cotangent.dtype))
     return jax.linear_transpose(linear, zeros)(cotangent)[0]
+
+
+def by_role(form: Any, a: Any, b: Any, spec: Spec) -> Any:
+    """`form(x, k, spec)`, or its transpose in the one that is missing."""
+    if spec.missing == "output":
+        return form(a, b, spec)
+    shape = spec.shapes(a.shape, b.shape)[spec.missing]
+    if spec.missing == "input":
+        return transposed(lambda x: form(x, a, spec), shape, b)
+    return transposed(lambda k: form(a, k, spec), shape, b)
+
+
+def tap_by_tap(x: Any, k: Any, spec: Spec) -> Any:
+    """A depthwise convolution: no sum over channels, and so one pass of elementwise operations."""
+    (down, across), rows = spec.window, [seen(x, i, spec, 0) for i in range(spec.window[0])]
+    taps = itertools.product(range(down), range(across))
+    return sum(seen(rows[i], j, spec, 1) * k[i : i + 1, j : j + 1] for i, j in taps)
+
+
+def seen(x: Any, tap: int, spec: Spec, axis: int) -> Any:
+    """Of `x`, along an axis of space, the pixels that a tap of the window reads: one an output."""
+    first = tap * spec.dilation[axis] - spec.padding[axis][0]
+    last = first + (spec.output[axis] - 1) * spec.stride[axis]
+    edges = [(0, 0, 0)] * 4
+    edges[1 + axis] = (-first, last + 1 - spec.image[axis], 0)
+    x = lax.pad(x, jnp.zeros((), x.dtype), edges)
+    return lax.slice_in_dim(x, 0, None, spec.stride[axis], 1 + axis)
