@@ -52,8 +52,7 @@ for _name in PAIRS:
     CONTESTANTS |= {
         f"{_name} jdl": (_name, "jdl", 0, 40),
         f"{_name} jdl, 8 lanes": (_name, "jdl", 8, 8),
-        f"{_name} plain JAX": (_name, "plain", 0, 4),
-        f"{_name} plain JAX, vmap of 8": (_name, "plain vmap", 8, 1),
+        f"{_name} plain JAX": (_name, "plain", 0, 1),
         f"{_name} PyTorch": (_name, "torch", 0, 40),
     }
     if len(IMAGES[_name]) == 3:
@@ -80,10 +79,7 @@ for _name in PAIRS:
     _torch = [name for name in CONTESTANTS if name.startswith(f"{_name} PyTorch")]
     for _ours in (f"{_name} jdl", f"{_name} jdl, 8 lanes"):
         RATIOS[f"PyTorch / {_ours}"] = (_torch, _ours, 1.0)
-    RATIOS[f"plain JAX / {_name} jdl"] = ([f"{_name} plain JAX"], f"{_name} jdl", 1.0)
-    RATIOS[f"vmap of plain JAX / {_name} jdl, 8 lanes"] = (
-        [f"{_name} plain JAX, vmap of 8"], f"{_name} jdl, 8 lanes", 1.0,
-    )  # fmt: skip
+        RATIOS[f"plain JAX / {_ours}"] = ([f"{_name} plain JAX"], _ours, 1.0)
 
 
 def jax_program(model_name: str, implementation: str, lanes: int, steps: int) -> Any:

@@ -234,10 +234,10 @@ def test_few_channels_are_folded_along_the_width_unless_sixteen_come_in():
         assert (left[3], right[3]) == (fold * channels, fold * features)
 
 
-def test_groups_are_merged_into_blocks_of_at_most_64_channels():
+def test_groups_are_merged_into_blocks_of_at_most_32_channels():
     for groups, cin, cout, merged in [
-        (32, 2, 2, 32), (6, 12, 1, 3), (6, 1, 12, 3), (5, 13, 2, 1), (3, 30, 30, 1),
-        (2, 100, 3, 1), (2, 32, 5, 2), (4, 3, 20, 2),
+        (32, 2, 2, 16), (6, 10, 1, 3), (6, 1, 10, 3), (5, 7, 2, 1), (3, 30, 30, 1),
+        (2, 100, 3, 1), (2, 16, 5, 2), (4, 3, 10, 2),
     ]:  # fmt: skip
         x, k = (2, 4, 5, groups * cin), (3, 3, cin, groups * cout)
         # Dilated, so that nothing but a convolution will do.
