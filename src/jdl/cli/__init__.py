@@ -1,4 +1,4 @@
-"""The command line: `jdl check`, `jdl sweep`, `jdl train`, `jdl report`, `jdl doctor`, `jdl bench`.
+"""The command line: `jdl sweep`, `jdl check`, `jdl doctor` and the others, one module each.
 
 Heavy packages are imported inside the commands, so that help is quick.
 """
