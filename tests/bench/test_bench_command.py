@@ -102,7 +102,7 @@ def test_what_cannot_be_compared(quick, tmp_path, capsys, monkeypatch):
     }.items():
         (tmp_path / f"{name}.json").write_text(text)
     for name, message in {
-        "missing": r"No such file.*missing\.json",
+        "missing": r"missing\.json cannot be read: No such file",
         "no": r"no\.json is no record of `jdl bench`: Expecting",
         "list": r"list\.json is no record of `jdl bench`: it does not say that its format",
         "other": r"other\.json is no record of `jdl bench`: it does not say",

@@ -85,6 +85,41 @@ def test_under_vmap_each_lane_decides_for_itself_with_keys_and_loops_in_the_stat
     assert moved.any(1).tolist() == [True, False, True]
 
 
+def test_a_step_with_references_keeps_its_order():
+    def step(state, batch):
+        ref = jax.new_ref(state["w"])
+
+        def add(i, _):
+            ref[...] += batch
+
+        jax.lax.fori_loop(0, 3, add, None)
+        w = ref[...]
+        return {"w": w, "n": state["n"] + 1}, {"loss": w.sum()}
+
+    state = {"w": jnp.arange(2.0), "n": jnp.int32(0)}
+    for limit, expected in ((np.inf, [6, 7]), (0.0, [0, 1])):
+        take = lambda s, limit=limit: guarded(step, lambda m: m["loss"] < limit, s, 2.0)  # noqa: E731
+        after, metrics, _ = jax.jit(take)(state)
+        assert after["w"].tolist() == expected and after["n"] == (limit > 0)
+        assert metrics["loss"] == 13
+
+
+def test_a_step_with_callbacks_keeps_their_order():
+    seen = []
+
+    def step(state, batch):
+        jax.experimental.io_callback(
+            lambda s: seen.append(("first", int(s))), None, state, ordered=True
+        )
+        extra = jax.experimental.io_callback(
+            lambda: np.float32(len(seen)), jax.ShapeDtypeStruct((), np.float32), ordered=True
+        )
+        return state + 1, {"loss": extra}
+
+    _, metrics, _ = jax.jit(lambda s: guarded(step, lambda m: m["loss"] < 9, s, 0.0))(jnp.int32(5))
+    assert metrics["loss"] == 1 and seen == [("first", 5)]
+
+
 def test_the_compiled_step_copies_no_moments():
     """The old moments are not needed once the new ones are selected."""
     optimizer = optim.adam(1e-3)

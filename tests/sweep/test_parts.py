@@ -10,6 +10,7 @@ import pytest
 from tests.engine.toys import dataset, line_trial
 
 from jdl import sweep
+from jdl.engine.journal import Journal
 
 SPACE = {
     "scale": sweep.choice("half", "whole", "double"),
@@ -120,9 +121,10 @@ def test_a_part_that_differs_or_is_not_finished_is_refused(folders, tmp_path, mo
     [
         (3, r"`part` must be a pair \(k, n\): part k of n, got part=3"),
         ("34", "must be a pair"),
-        ((0, 3), r"`part\[0\]` must be an integer of at least 1, got part\[0\]=0"),
+        ((0, 3), r"a pair \(k, n\) of integers with 1 <= k <= n, got part=\(0, 3\)"),
         ((4, 3), r"1 <= k <= n, got part=\(4, 3\)"),
-        ((1.5, 3), r"part\[0\]"),
+        ((1.5, 3), r"of integers with 1 <= k <= n, got part=\(1.5, 3\)"),
+        ((True, 3), "of integers"),
         ((1, 43), "Part 1 of 43 is empty: there are 42 trials in all"),
     ],
 )
@@ -143,6 +145,16 @@ def test_what_compares_trials_of_all_parts_is_refused():
     endless = sweep.Search(lambda n: [{"lr": 0.1}] * n, lambda c, s: None, "endless")
     with pytest.raises(ValueError, match="endless has no end, so `part` needs `trials`"):
         run({"lr": 0.1}, part=(1, 2), search=endless)
+    space = {"scale": "half", "lr": sweep.grid(0.1, 0.2, 2)}
+    used = sweep.grid_search(space)
+    run(space, part=(1, 2), search=used)
+    with pytest.raises(
+        ValueError, match=r"gave no configuration\. A search that one sweep has used"
+    ):
+        run({"lr": sweep.grid(0.1, 0.2, 2)}, part=(2, 2), search=used)
+    for folders, out in (([None], "all"), ([3], "all"), (["runs/1"], 3)):
+        with pytest.raises(TypeError, match=r"A folder must be a path, got (None|3)"):
+            sweep.merge(folders, out)
     with pytest.raises(ValueError, match=r"`folders` must list the folders"):
         sweep.merge("runs/1", "runs/all")
     with pytest.raises(ValueError, match=r"`folders` must list the folders"):
@@ -160,3 +172,52 @@ def test_a_part_takes_the_width_of_the_whole_unless_most_lanes_would_idle(tmp_pa
         return next(iter(results.plans.values()))["lanes"]
 
     assert (width(), width(part=(1, 3)), width(part=(1, 8))) == (24, 24, 6)
+
+
+def test_parts_of_other_metrics_are_refused(tmp_path):
+    space = {"mode": sweep.choice("extra", "plain"), "lr": sweep.grid(0.01, 0.02, 2)}
+
+    def with_more(hp):
+        trial = line_trial(hp["lr"])
+        if hp["mode"] == "plain":
+            return trial
+        return trial._replace(evaluate=lambda s, b: trial.evaluate(s, b) | {"extra": 1.0})
+
+    for k in (1, 2):
+        sweep.run(
+            with_more, space, dataset(), epochs=1, batch_size=4, progress=False, part=(k, 2),
+            out=tmp_path / f"{k}",
+        )  # fmt: skip
+    for order in ((1, 2), (2, 1)):
+        with pytest.raises(sweep.StoreError, match="Every trial must report the same metrics"):
+            sweep.merge([tmp_path / f"{k}" for k in order], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_merge_that_fails_half_way_leaves_no_run_and_can_be_repeated(
+    folders, tmp_path, monkeypatch
+):
+    parts = [folders / str(k) for k in (1, 2, 3)]
+    absorb, calls = Journal.absorb, []
+
+    def fails(self, *args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return absorb(self, *args)
+
+    monkeypatch.setattr(Journal, "absorb", fails)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.merge(parts, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    # One that was killed leaves a folder in the folder.
+    (tmp_path / "out" / ".merging").mkdir(parents=True)
+    (tmp_path / "out" / ".merging" / "run.sqlite").write_text("half")
+    assert len(sweep.merge(parts, tmp_path / "out").trials) == 42
+    assert not (tmp_path / "out" / ".merging").exists()
+
+
+def test_of_parts_that_kept_unequally_many_states_the_fewest_are_kept(folders, tmp_path):
+    run(part=(2, 3), out=tmp_path / "few", keep=1)
+    merged = sweep.merge([folders / "1", tmp_path / "few", folders / "3"], tmp_path / "out")
+    assert [t.trial for t in merged.trials if t.state is not None] == [merged.best.trial]

@@ -29,6 +29,10 @@ class Record(NamedTuple):
     left_out: list[str]
 
 
+# What the heading of a table says of the machine.
+_SHOWN = ("platform", "device", "devices", "cpu", "cores", "usable_cores", "python", "date")
+
+
 def write(record: Record, path: Path) -> None:
     """Writes `record` as JSON, with the rates that follow from it for other readers."""
     rows = [
@@ -55,6 +59,10 @@ def read(path: Path) -> Record:
         result = json.loads(path.read_text())
         if not isinstance(result, dict) or result.get("format") != FORMAT:
             raise ValueError(f"it does not say that its format is {FORMAT!r}")
+        machine = result["machine"]
+        if not (isinstance(machine, dict) and isinstance(machine.get("versions"), dict)):
+            raise ValueError("it does not describe its machine")
+        _ = [machine[name] for name in _SHOWN]
         rows = [
             Measurement(**{name: row[name] for name in Measurement._fields})
             for row in result["measurements"]
@@ -62,6 +70,8 @@ def read(path: Path) -> Record:
         if not all(m.seconds and min(m.seconds) > 0 and m.bytes > 0 for m in rows):
             raise ValueError("a measurement has no positive seconds or bytes")
         return Record(**{n: result[n] for n in Record._fields} | {"measurements": rows})
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror}.") from error
     except KeyError as error:
         raise ValueError(f"{path} is no record of `jdl bench`: {error} is missing.") from error
     except (TypeError, ValueError) as error:

@@ -16,7 +16,8 @@ class Merge:
     """Make one run of the parts that `jdl sweep --part K/N` trained, and show it.
 
     The merged run is the one that `jdl sweep` without `--part` would have made: the same
-    networks with the same numbers, and every other command reads it.
+    networks, equal to the bit if `--lanes` was given and to rounding otherwise. Every
+    other command reads it.
 
     Attributes:
       parts: the folders of all parts, in any order; one that is there twice counts once.

@@ -179,6 +179,8 @@ def _counts(results: Results, fresh: bool) -> str:
     states = ("done", "diverged", "stopped", "running", "pending")
     counts = [f"{n:,} {results.says(state)}" for state in states if (n := results.count(state))]
     text = f"{total:,} trials: {', '.join(counts)}."
+    if part := results.specification.get("part"):
+        text = f"Part {part['number']} of {part['of']}, {text} `jdl merge` joins the parts."
     if results.says("running") == "interrupted" and not results.complete:
         text += " The run is not complete: run the same again to go on."
     if seconds := results.stats.get("seconds"):

@@ -41,7 +41,8 @@ class Sweep:
       lanes: networks side by side on each device; "tune" times a few widths first and remembers the
         best for this device and program.
       seed: the root of all random numbers.
-      part: run only the k-th of n parts of the networks, for job arrays; jdl merge joins the parts.
+      part: run only the k-th of n parts of the networks, for job arrays; jdl merge joins them, to
+        the bit if --lanes is given.
       no_plot: draw no picture.
     """
 
@@ -147,9 +148,10 @@ def _part(given: str | None) -> tuple[int, int] | None:
     if given is None:
         return None
     number, slash, of = given.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal()):
+    numbers = [int(text) for text in (number, of) if text.isascii() and text.isdecimal()]
+    if not (slash and len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]):
         raise ValueError(f"`--part` must be as 3/16: part 3 of 16, got --part {given}.")
-    return int(number), int(of)
+    return numbers[0], numbers[1]
 
 
 def _stopping(name: str) -> Any:

@@ -6,16 +6,19 @@ import collections
 import contextlib
 import itertools
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jdl._checks import check_count
+import numpy as np
+
+from jdl._paths import expanded
 from jdl.engine.database import StoreError
 from jdl.engine.differences import differences
 from jdl.engine.events import ENDED
 from jdl.engine.journal import Journal
 from jdl.engine.tables import Tables
-from jdl.sweep.results import Results
+from jdl.sweep.results import Results, read
 from jdl.sweep.search import Search
 from jdl.sweep.space import Space, split_static
 
@@ -62,9 +65,13 @@ def take_part(search: Search, space: Space, trials: int | None, part: Any) -> tu
     """
     if not (isinstance(part, Sequence) and len(part) == 2 and not isinstance(part, str)):
         raise ValueError(f"`part` must be a pair (k, n): part k of n, got part={part!r}.")
-    number, of = (check_count(f"part[{i}]", part[i]) for i in range(2))
-    if number > of:
-        raise ValueError(f"`part` must be a pair (k, n) with 1 <= k <= n, got part={part!r}.")
+    number, of = part
+    whole = all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in part)
+    if not (whole and 1 <= number <= of):
+        raise ValueError(
+            f"`part` must be a pair (k, n) of integers with 1 <= k <= n, got part={part!r}."
+        )
+    number, of = int(number), int(of)
     if search.adaptive:
         raise ValueError(
             f"The search {search.name} learns from all trials, so it cannot be split by `part`. "
@@ -75,6 +82,11 @@ def take_part(search: Search, space: Space, trials: int | None, part: Any) -> tu
     configs = list(itertools.islice(itertools.chain.from_iterable(asked), most))
     if trials is None and len(configs) == most:
         raise ValueError(f"The search {search.name} has no end, so `part` needs `trials`.")
+    if not configs:
+        raise ValueError(
+            f"The search {search.name} gave no configuration. A search that one sweep has used is "
+            "empty; make another for each part."
+        )
     first, end = ((number - i) * len(configs) // of for i in (1, 0))
     if first == end:
         raise ValueError(f"Part {number} of {of} is empty: there are {len(configs)} trials in all.")
@@ -87,9 +99,10 @@ def take_part(search: Search, space: Space, trials: int | None, part: Any) -> tu
 def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Results:
     """Makes one run of the parts of a sweep, as if it had been run in one piece.
 
-    Its trials have the numbers, the random keys and the reports that they have in the
-    whole sweep; the same call of `run` without `part` finds it in `out`. A part that is
-    there twice counts once.
+    Its trials have the numbers and the random keys that they have in the whole sweep, and
+    the same reports: bit for bit where `lanes` was given or parts are large, else to
+    rounding. The same call of `run` without `part` finds it in `out`. A part that is
+    there twice counts once. A merge that is interrupted leaves no run.
 
     Args:
       folders: of the finished parts, in any order.
@@ -103,22 +116,42 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     """
     if isinstance(folders, str | os.PathLike) or not folders:
         raise ValueError(f"`folders` must list the folders of all parts, got {folders!r}.")
+    for given in (*folders, out):
+        if not isinstance(given, str | os.PathLike):
+            raise TypeError(f"A folder must be a path, got {given!r}.")
+    target = expanded(out)
+    if (target / "run.sqlite").exists():
+        raise StoreError(f"{target} holds a run already. Give another folder.")
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(contextlib.closing(_open(folder))) for folder in folders]
         parts = _distinct(opened)
         specification = _whole([_specification(part) for part in parts])
-        journal = stack.enter_context(contextlib.closing(Journal(out)))
-        if journal.specification() is not None:
-            raise StoreError(f"{journal.folder} holds a run already. Give another folder.")
-        notes = [part.notes() for part in parts]
-        plans = {label: plan for note in notes for label, plan in note["plans"].items()}
-        keep, turn = max(note["keep"] for note in notes), 0
-        journal.begin(specification, parts[0].metrics, (), plans=plans, keep=keep)
-        for part in parts:
-            turn = journal.absorb(part, _specification(part)["part"]["first"], turn, keep)
-        stats = _stats([note["stats"] for note in notes])
-        journal.note(stats=stats, search=notes[0]["search"], turn=turn, complete=True)
-        return Results.read(journal)
+        made = [] if target.exists() else [target]
+        unfinished = target / ".merging"
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a merge that was killed
+        try:
+            with contextlib.closing(Journal(unfinished)) as journal:
+                _fill(journal, parts, specification)
+            os.replace(unfinished / "run.sqlite", target / "run.sqlite")
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            with contextlib.suppress(OSError):  # it holds the run
+                for empty in made:
+                    empty.rmdir()
+    return read(target)
+
+
+def _fill(journal: Journal, parts: Sequence[Tables], specification: Mapping[str, Any]) -> None:
+    """Writes the merged run."""
+    notes = [part.notes() for part in parts]
+    plans = {label: plan for note in notes for label, plan in note["plans"].items()}
+    # Each part has its best states, so that of the merged run the least kept are the best.
+    keep, turn = min(note["keep"] for note in notes), 0
+    journal.begin(specification, parts[0].metrics, (), plans=plans, keep=keep)
+    for part in parts:
+        turn = journal.absorb(part, _specification(part)["part"]["first"], turn, keep)
+    stats = _stats([note["stats"] for note in notes])
+    journal.note(stats=stats, search=notes[0]["search"], turn=turn, complete=True)
 
 
 def _specification(part: Tables) -> dict[str, Any]:
@@ -160,6 +193,11 @@ def _distinct(opened: Sequence[Tables]) -> list[Tables]:
             raise StoreError(
                 f"{opened[0].folder} and {tables.folder} are parts of different sweeps:\n"
                 + "\n".join(lines)
+            )
+        if tables.metrics != opened[0].metrics:
+            raise StoreError(
+                f"{opened[0].folder} reports {', '.join(opened[0].metrics)}, but {tables.folder} "
+                f"reports {', '.join(tables.metrics)}. Every trial must report the same metrics."
             )
         known = by_number.setdefault(specification["part"]["number"], tables)
         _check_same(known, tables)
