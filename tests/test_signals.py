@@ -145,6 +145,6 @@ def test_a_signal_at_any_moment(tmp_path, arguments):
             assert command.seconds_to_words(sent) < 1, text
             assert text.count("Run the same again to resume") == 1, text
         if (out / "run.sqlite").exists():
-            again = Command(arguments, out)
-            assert again.end()[0] == 0
+            code, text = Command(arguments, out).end()
+            assert code == 0, text
             assert_same_table(out, tmp_path / "whole")
