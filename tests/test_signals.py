@@ -148,3 +148,13 @@ def test_a_signal_at_any_moment(tmp_path, arguments):
             code, text = Command(arguments, out).end()
             assert code == 0, text
             assert_same_table(out, tmp_path / "whole")
+
+
+def test_a_signal_after_the_last_word_changes_nothing():
+    code = (
+        "import atexit, os, signal, sys; from jdl.cli import main;"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM));"
+        "sys.argv = ['jdl', 'doctor']; sys.exit(main())"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode in (0, 1) and "Interrupted" not in ended.stderr

@@ -46,7 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     debug = os.environ.get("JDL_DEBUG", "0") not in ("", "0") or "--debug" in given
     try:
-        return _run(arguments or ["--help"])
+        code = _run(arguments or ["--help"])
+        if argv is None:
+            signals.ignore()
+        return code
     except KeyboardInterrupt as interruption:
         return _interrupted(interruption)
     except Exception as error:

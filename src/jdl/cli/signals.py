@@ -34,6 +34,15 @@ def answer(words: str) -> None:
         signal.signal(number, lambda *_: None)
 
 
+def ignore() -> None:
+    """From now on signals change nothing: a command that is done ends with its own exit code.
+
+    While the interpreter ends it takes handlers away, and a signal would kill the process.
+    """
+    for number in interrupt.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _listen(reading: int, words: str) -> None:
     while True:
         (number,) = os.read(reading, 1)
