@@ -114,7 +114,9 @@ def test_two_rows_of_a_group_run_one_program(start, group):
     rows = []
     while len(rows) < 3:
         rows += one.ready(least=1)
-    assert rows == [Prepared(0, 4), Prepared(1, 4), Prepared(2, 2)] and one.built == [2, 1]
+    # Two programs compile at once, and either may be ready first.
+    assert sorted(rows) == [Prepared(0, 4), Prepared(1, 4), Prepared(2, 2)]
+    assert sorted(one.built) == [1, 2]
     second = order(2, {0: (4, 0)}, row=1, fresh=((0, line_queued(4)),))
     one.start(FIRST)
     one.start(second)
