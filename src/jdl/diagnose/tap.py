@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdl._operation import evaluated
+from jdl._operation import PRODUCTS, evaluated
 
-LINEAR = {"dot_general", "conv_general_dilated", "jdl_convolution"}
 _MONOTONE = {"tanh": "tanh", "logistic": "sigmoid"}
 # Their inner tanh or sigmoid is a gate, which may saturate without harm.
 _GATED = {"gelu", "silu", "swish", "elu", "selu", "celu", "softplus", "log_softmax", "softmax"}
@@ -108,7 +107,7 @@ def _kind(equation: Any, cubes: set[Any]) -> str | None:
     name = equation.primitive.name
     if name == "dot_general" and equation.params["dimension_numbers"][1][0]:
         return None  # of two activations, as attention's scores
-    if name in LINEAR:
+    if name in PRODUCTS:
         return "linear"
     if name in _MONOTONE:
         gate = any(v in cubes for v in equation.invars if not hasattr(v, "val"))

@@ -53,6 +53,10 @@ class Compiler:
         """Waits for the program of a row."""
         return self._coming.pop(row)[0].result()
 
+    def forget(self, row: int) -> None:
+        """Gives up a program that a row no longer needs."""
+        self._coming.pop(row, None)
+
     def done(self, least: int = 0) -> list[int]:
         """The rows whose program is compiled, after waiting for `least` of them."""
         if least and self._coming:

@@ -214,6 +214,7 @@ class LocalExecutor:
 
     def release(self, row: int) -> None:
         """Frees the program and the lanes of a row."""
+        self._compiler.forget(row)  # a narrower one may be on its way
         del self._rows[row]
 
     def save(self, rows: Sequence[int]) -> dict[str, np.ndarray]:

@@ -53,21 +53,21 @@ def guarded(
     first, later = (jaxpr.eqns, []) if ordered else _split(jaxpr.eqns, told)
     for equation in first:
         values |= zip(equation.outvars, evaluated(jaxpr, equation, read), strict=True)
-    known = jax.tree.unflatten(jax.tree.structure(metrics), map(read, told))
-    ok = sound(known)
-    known_late = {v for equation in later for v in equation.outvars}
-    # Of two places that share a value, the last one's old leaf is what it falls back to.
-    early = {v: leaf for v, leaf in zip(new, old) if _is_var(v) and v in known_late}
+    metrics = jax.tree.unflatten(jax.tree.structure(metrics), map(read, told))
+    ok = sound(metrics)
+    computed = {v for equation in later for v in equation.outvars}
+    # The old leaf that each new one falls back to: where two leaves share a value, the last one's.
+    fallback = {v: leaf for v, leaf in zip(new, old) if _is_var(v) and v in computed}
     for equation in later:
         for v, value in zip(equation.outvars, evaluated(jaxpr, equation, read), strict=True):
-            values[v] = jnp.where(ok, value, early[v]) if v in early else value
+            values[v] = jnp.where(ok, value, fallback[v]) if v in fallback else value
 
     def taken(v: Any, leaf: Any) -> Any:
-        selected = _is_var(v) and early.get(v) is leaf
+        selected = _is_var(v) and fallback.get(v) is leaf
         return read(v) if selected else jnp.where(ok, read(v), leaf)
 
     leaves = [taken(v, leaf) for v, leaf in zip(new, old, strict=True)]
-    return jax.tree.unflatten(structure, leaves), known, ok
+    return jax.tree.unflatten(structure, leaves), metrics, ok
 
 
 def _split(equations: Any, wanted: Any) -> tuple[list[Any], list[Any]]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdl import tree
+from jdl._operation import total
 from jdl.nn.base import Key, Layer, Params, State
 
 
@@ -178,7 +179,7 @@ def flops(function: Callable[..., Any], *args: Any) -> int:
     >>> flops(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 5)))
     60
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    return total(jax.make_jaxpr(function)(*args).jaxpr, _operations)
 
 
 # Moves and comparisons of data, which compute nothing.
@@ -189,11 +190,7 @@ stack stop_gradient tile transpose unstack
 """
 
 
-def _count(jaxpr: Any) -> int:
-    return sum(_of_equation(equation) for equation in jaxpr.eqns)
-
-
-def _of_equation(equation: Any) -> int:
+def _operations(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
     out = sum(math.prod(v.aval.shape) for v in equation.outvars if hasattr(v.aval, "shape"))
     if name == "dot_general":
@@ -206,11 +203,6 @@ def _of_equation(equation: Any) -> int:
         return 2 * out * per_output
     if name == "jdl_convolution":
         return params["spec"].operations(*(v.aval.shape for v in equation.invars))
-    inner = [_count(j) for value in params.values() for j in _jaxprs(value)]
-    if inner:
-        if name == "scan":
-            return params["length"] * sum(inner)
-        return max(inner) if name == "cond" else sum(inner)
     if name in _FREE.split():
         return 0
     if re.match("reduce_|arg|cum", name):
@@ -219,9 +211,3 @@ def _of_equation(equation: Any) -> int:
         jnp.issubdtype(getattr(v.aval, "dtype", np.bool_), np.inexact) for v in equation.outvars
     )
     return out if floating else 0
-
-
-def _jaxprs(value: Any) -> list[Any]:
-    values = value if isinstance(value, tuple | list) else [value]
-    found = [getattr(v, "jaxpr", v) for v in values]
-    return [j for j in found if hasattr(j, "eqns")]

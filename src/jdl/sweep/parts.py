@@ -63,15 +63,14 @@ def take_part(search: Search, space: Space, trials: int | None, part: Any) -> tu
       ValueError: `part` is no pair of integers with 1 <= k <= n, the search learns,
         the part would be empty, or the search has no end and `trials` is None.
     """
-    if not (isinstance(part, Sequence) and len(part) == 2 and not isinstance(part, str)):
-        raise ValueError(f"`part` must be a pair (k, n): part k of n, got part={part!r}.")
-    number, of = part
-    whole = all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in part)
-    if not (whole and 1 <= number <= of):
+    pair = tuple(part) if isinstance(part, list | tuple) else ()
+    whole = all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in pair)
+    if not (whole and len(pair) == 2 and 1 <= pair[0] <= pair[1]):
         raise ValueError(
-            f"`part` must be a pair (k, n) of integers with 1 <= k <= n, got part={part!r}."
+            "`part` must be a pair (k, n) of integers with 1 <= k <= n, part k of n, got "
+            f"part={part!r}."
         )
-    number, of = int(number), int(of)
+    number, of = map(int, pair)
     if search.adaptive:
         raise ValueError(
             f"The search {search.name} learns from all trials, so it cannot be split by `part`. "
@@ -112,7 +111,20 @@ def merge(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
       StoreError: a folder holds no finished part, parts belong to different
         sweeps, some are missing, two runs of a part differ, or `out` holds a run.
 
-    >>> results = merge([f"runs/{k}" for k in range(1, 17)], "runs/all")  # doctest: +SKIP
+    >>> import tempfile
+    >>> from jdl import sweep, train
+    >>> def make_trial(hp):
+    ...     loss = lambda w, batch: {"loss": (w - 3.0) ** 2}
+    ...     step = lambda w, batch, key: (w - hp["lr"] * (w - 3.0), loss(w, batch))
+    ...     return train.Trial(init=lambda key, batch: 0.0 * hp["lr"], step=step, evaluate=loss)
+    >>> data = (np.zeros((4, 1)), np.zeros(4)), (np.zeros((4, 1)), np.zeros(4)), None
+    >>> options = {"steps": 2, "batch_size": 4, "progress": False}
+    >>> with tempfile.TemporaryDirectory() as top:
+    ...     for k in (1, 2):
+    ...         rates = {"lr": sweep.grid(0.1, 0.4, 4)}
+    ...         run = sweep.run(make_trial, rates, data, part=(k, 2), out=f"{top}/{k}", **options)
+    ...     merge([f"{top}/1", f"{top}/2"], f"{top}/all").best.config
+    {'lr': 0.4}
     """
     if isinstance(folders, str | os.PathLike) or not folders:
         raise ValueError(f"`folders` must list the folders of all parts, got {folders!r}.")
